@@ -28,7 +28,7 @@ NAMES = {
 }
 
 
-# --- activations -------------------------------------------------------------------------------------------------------
+# --- activations ---
 
 
 def sigmoid(a: Array) -> Array:
@@ -70,7 +70,7 @@ def derivative(name: str, y: Array) -> Array:
 STEEPEST = {"tanh": 1.0, "sigmoid": 0.25, "relu": 1.0, "leaky_relu": 1.0, "identity": 1.0}  # γ = max σ′
 
 
-# --- one layer: its configuration, and one step of each kind -------------------------------------------------------------
+# --- one layer: its configuration, and one step of each kind ---
 
 
 class Layer(NamedTuple):
@@ -265,7 +265,7 @@ KINDS = {
 }
 
 
-# --- through time: a stack is one cell whose state is the joint state of its layers ----------------------------------------
+# --- through time: a stack is one cell whose state is the joint state of its layers ---
 
 
 class Tape(NamedTuple):
@@ -502,7 +502,7 @@ def backward(tape: Tape, dh: Any, truncation: tuple[int, int] | None = None, cli
     return Grads(grads.params[0], grads.x, grads.state[0])
 
 
-# --- two directions ------------------------------------------------------------------------------------------------------
+# --- two directions ---
 
 
 class Bidirectional(NamedTuple):
@@ -557,7 +557,7 @@ def bidirectional_backward(run: Bidirectional, dy: Any) -> Grads:
     return Grads(tuple(params), dx, tuple(states))
 
 
-# --- gradients as data ---------------------------------------------------------------------------------------------------
+# --- gradients as data ---
 
 
 def lag_gradients(tape: Tape, dh: Any, max_lag: int) -> tuple[Params, ...]:
@@ -642,7 +642,7 @@ def lyapunov(J: Array, k: int | None = None, transient: int = 0) -> Array:
     return np.flip(np.sort(result / (T - transient), axis=1), axis=1)
 
 
-# --- readout and losses ----------------------------------------------------------------------------------------------------
+# --- readout and losses ---
 
 
 def readout_forward(V: Any, c: Any, h: Array) -> Array:
@@ -719,7 +719,7 @@ def loss_and_grad(
     return float(terms.sum() * scale), terms, dz * scale
 
 
-# --- for study: the explicit tensor, and three steps by hand ---------------------------------------------------------------
+# --- for study: the explicit tensor, and three steps by hand ---
 
 
 def explicit_tensor(activation: str, h: Array, right: Array) -> Array:
