@@ -51,7 +51,7 @@ def problem(rng, kinds, T, B, inputs, hidden, **options):
     return layers, rng.normal(size=(T, B, inputs)), states, rng.normal(size=(T, B, hidden))
 
 
-# --- the other construction: one sequence at a time in torch, truncation by detached states --------------------------------
+# --- the other construction: one sequence at a time in torch, truncation by detached states ---
 
 
 def torch_step(torch, layer, p, x, s, noise):
@@ -621,6 +621,17 @@ def test_lyapunov_of_known_and_of_singular_steps():
     assert np.all(ref.lyapunov(np.zeros((3, 1, 2, 2))) == -np.inf)
 
 
+def test_lyapunov_calls_what_rounding_leaves_of_a_singular_step_singular():
+    rng = np.random.default_rng(32)
+    rank_two = rng.normal(size=(30, 1, 5, 2)) @ rng.normal(size=(30, 1, 2, 5))
+    exponents = ref.lyapunov(rank_two)[0]
+    assert np.isfinite(exponents[:2]).all() and np.all(exponents[2:] == -np.inf)
+    dead = rng.normal(size=(30, 1, 5, 5))
+    dead[:, :, 2] = 0.0  # a ReLU unit that never fires
+    exponents = ref.lyapunov(dead)[0]
+    assert np.isfinite(exponents[:4]).all() and exponents[4] == -np.inf
+
+
 # --- readout and losses ---
 
 
@@ -688,6 +699,10 @@ def test_cross_entropies_are_stable(size):
     assert 0.0 <= good < 1e-21
     close(bad, size)
     close(dz, [1.0, 0.0], atol=1e-10)
+
+
+def test_softmax_does_not_see_a_common_offset():
+    close(ref.point_loss("softmax_cross_entropy", np.array([1e12, 1e12 + 1.0]), 1)[0], np.log1p(np.exp(-1.0)))
 
 
 def test_opposite_largest_logits_overflow_quietly():
