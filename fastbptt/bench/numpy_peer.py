@@ -106,7 +106,7 @@ class _LSTM:
         return da, da, (da @ self.W, dc * f)
 
 
-_CELLS: dict[str, type[_RNN] | type[_GRU] | type[_LSTM]] = {"rnn": _RNN, "gru": _GRU, "lstm": _LSTM}
+TAPES: dict[str, type[_RNN] | type[_GRU] | type[_LSTM]] = {"rnn": _RNN, "gru": _GRU, "lstm": _LSTM}
 
 
 def passes(case: Case) -> Iterator[tuple[int, int, int]]:
@@ -120,7 +120,7 @@ def passes(case: Case) -> Iterator[tuple[int, int, int]]:
 
 def gradients(case: Case, arrays: Arrays) -> dict[str, Array]:
     """Gradients of L = Σ h·dh with respect to U, W, b, (b_hn,) x, h0 and (c0), in the dtype of the arrays."""
-    tape: _Tape = _CELLS[case.cell](arrays.params, arrays.x, arrays.state)
+    tape: _Tape = TAPES[case.cell](arrays.params, arrays.x, arrays.state)
     rows = arrays.params["U"].shape[0]
     d_input = np.zeros((case.T, case.B, rows), arrays.x.dtype)
     d_recurrent = np.zeros_like(d_input)
@@ -156,7 +156,10 @@ class NumpyPeer:
     def __init__(self, threads: int | None = None) -> None:
         self._limit = contextlib.ExitStack()
         if threads is not None:
-            pools = importlib.import_module("threadpoolctl")
+            try:
+                pools = importlib.import_module("threadpoolctl")
+            except ImportError as error:
+                raise ImportError("threads: limiting NumPy needs threadpoolctl; pip install 'fastbptt[bench]'") from error
             self._limit.enter_context(pools.threadpool_limits(threads, user_api="blas"))
 
     def supports(self, case: Case) -> bool:

@@ -51,8 +51,9 @@ class OursSide:
     def __init__(self, threads: int | None = None) -> None:
         # Imported here: the package under test is a side like the others, and the table of cases must not need it.
         self._fb: Any = importlib.import_module("fastbptt")
-        self._threads_before = self._fb.get_num_threads()
+        self._threads_before: int | None = None
         if threads is not None:
+            self._threads_before = self._fb.get_num_threads()
             self._fb.set_num_threads(threads)
 
     def supports(self, case: Case) -> bool:
@@ -81,7 +82,8 @@ class OursSide:
 
     def close(self) -> None:
         """Gives the number of threads back."""
-        self._fb.set_num_threads(self._threads_before)
+        if self._threads_before is not None:
+            self._fb.set_num_threads(self._threads_before)
 
 
 class TorchPeer:

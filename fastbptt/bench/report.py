@@ -1,0 +1,165 @@
+"""What a run of the benchmark found, as data, table, Markdown, JSON and picture."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .cases import Case
+from .peers import OURS
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One side in one case: median and quartiles, in seconds of a call, over ``turns`` turns of ``calls`` calls each."""
+
+    side: str
+    seconds: float
+    low: float
+    high: float
+    turns: int
+    calls: int
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """All sides in one case, in the order of their turns."""
+
+    case: Case
+    timings: tuple[Timing, ...]
+
+    def seconds(self, side: str) -> float | None:
+        """Median of a side, or None where it did not take part."""
+        return next((t.seconds for t in self.timings if t.side == side), None)
+
+    @property
+    def ratio(self) -> float | None:
+        """Best rival's time over ours; None without rivals or without us."""
+        ours = self.seconds(OURS)
+        rivals = [t.seconds for t in self.timings if t.side != OURS]
+        return min(rivals) / ours if rivals and ours is not None else None
+
+    def gflops(self, side: str) -> float | None:
+        """Rate of a side by the operations that the case counts."""
+        seconds = self.seconds(side)
+        return None if seconds is None else 1e-9 * self.case.flops / seconds
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole run: the machine, the limit of threads, missing rivals with the reason, GFLOP/s of the large product by dtype."""
+
+    machine: dict[str, str]
+    threads: int | None
+    missing: dict[str, str]
+    product_gflops: dict[str, float]
+    results: tuple[CaseResult, ...]
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Names of all sides that took part somewhere, ours first."""
+        return tuple(dict.fromkeys(t.side for result in self.results for t in result.timings))
+
+    def percent(self, result: CaseResult, side: str) -> float | None:
+        """Rate of a side in percent of the large NumPy product, same dtype, same threads, same run."""
+        rate = result.gflops(side)
+        return None if rate is None else 100 * rate / self.product_gflops[result.case.dtype]
+
+    def caption(self) -> str:
+        """One sentence on how to read the figures."""
+        cores = "all cores" if self.threads is None else f"{self.threads} thread(s)"
+        rates = ", ".join(f"{rate:.0f} in {dtype}" for dtype, rate in self.product_gflops.items())
+        versions = ", ".join(f"{k} {v}" for k, v in self.machine.items() if k not in ("cpu", "cores"))
+        left_out = "".join(f"; {name} left out" for name in self.missing)
+        return (
+            f"Forward + backward, median ms. {self.machine['cpu']}, {self.machine['cores']} cores, {cores}; large NumPy product "
+            f"{rates} GFLOP/s; {versions}{left_out}."
+        )
+
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
+        header = ["case", *(f"{side} ms" for side in self.sides), "GFLOP/s", "% of product", "best peer / ours"]
+        rows = []
+        for result in self.results:
+            times = [_number(result.seconds(side), 1e3) for side in self.sides]
+            figures = [_number(result.gflops(OURS)), _number(self.percent(result, OURS)), _number(result.ratio)]
+            rows.append([result.case.name, *times, *figures])
+        return header, rows
+
+    def table(self) -> Any:
+        """A rich.table.Table (extra ``demo``)."""
+        box, table_module = importlib.import_module("rich.box"), importlib.import_module("rich.table")
+        header, rows = self._rows()
+        table = table_module.Table(caption=self.caption(), box=box.SIMPLE_HEAD, padding=(0, 0))
+        for number, name in enumerate(header):
+            # Figures are never cut: on a narrow terminal it is the name of the case that folds.
+            table.add_column(name, justify="right" if number else "left", min_width=7 if number else 15, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """The same table in Markdown, with its caption below."""
+        header, rows = self._rows()
+        rule = ["---", *["---:"] * (len(header) - 1)]
+        lines = ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
+        return "\n".join([*lines, "", self.caption(), ""])
+
+    def to_json(self) -> str:
+        """Everything, derived figures included."""
+        data = asdict(self)
+        for result, entry in zip(self.results, data["results"], strict=True):
+            entry |= {"name": result.case.name, "flops": result.case.flops, "ratio": result.ratio}
+            for timing in entry["timings"]:
+                timing["gflops"] = result.gflops(timing["side"])
+                timing["percent"] = self.percent(result, timing["side"])
+        return json.dumps(data, indent=1)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draws grouped bars, one panel per cell and dtype, time on a log scale, the ratio above our bars (extra ``demo``)."""
+        figure_module = importlib.import_module("matplotlib.figure")
+        panels: dict[str, list[CaseResult]] = {}
+        for result in self.results:
+            panels.setdefault(f"{result.case.cell} {result.case.dtype}", []).append(result)
+        widest = max(len(results) for results in panels.values())
+        figure = figure_module.Figure(figsize=(2 + 1.25 * widest, 0.8 + 3.4 * len(panels)), layout="constrained")
+        axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for axis, (title, results) in zip(axes, panels.items(), strict=True):
+            self._draw(axis, title, results)
+        figure.supxlabel(self.caption(), fontsize=7, color="0.35", wrap=True)
+        figure.savefig(path, dpi=150)
+
+    def _draw(self, axis: Any, title: str, results: list[CaseResult]) -> None:
+        colours = dict(zip(self.sides, ("#d1495b", "#8d99ae", "#edae49", "#00798c", "#30638e"), strict=False))
+        width = 0.84 / len(self.sides)
+        for number, side in enumerate(self.sides):
+            places = [k + (number - (len(self.sides) - 1) / 2) * width for k in range(len(results))]
+            heights = [1e3 * (result.seconds(side) or float("nan")) for result in results]
+            axis.bar(places, heights, 0.94 * width, color=colours[side], label=side)
+            for place, height, result in zip(places, heights, results, strict=True):
+                if side == OURS and result.ratio is not None:
+                    above = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "size": 8}
+                    axis.annotate(f"{result.ratio:.1f}×", (place, height), **above)
+        labels = []
+        for result in results:
+            case = result.case
+            extra = "" if case.truncation is None else f"\n{case.form} {case.truncation[0]}"
+            labels.append(f"{case.size_class}  T={case.T} B={case.B}\nI={case.I} H={case.H}{extra}")
+        axis.set(yscale="log", ylabel="ms (log)", xticks=range(len(results)))
+        axis.set_xticklabels(labels, fontsize=8)
+        axis.set_title(f"{title}: forward + backward, less is better", loc="left", fontsize=10)
+        axis.grid(axis="y", alpha=0.3)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, ncols=len(self.sides), fontsize=8, loc="upper left")
+
+
+def _number(value: float | None, scale: float = 1.0) -> str:
+    """Three digits, never in powers of ten; a dash for what was not measured."""
+    if value is None:
+        return "–"
+    value *= scale
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{digits}f}" if value >= 0.1 else f"{value:.3f}"
