@@ -1,7 +1,8 @@
 """engine/activations.py: against high precision, over every float32 (marked `evidence`), and scalar against vector.
 
-An error of 3 ULP is the contract; MEASURED is what the exhaustive run found and what the docstrings promise, so that a
-change for the worse is seen. Where a result lies below the normal range, 2**-126 (2**-1022) absolute is enough.
+An error of 3 ULP is the contract; LARGEST is what the docstrings promise, for float32 just above what the run over all
+inputs finds, for float64 above what dense samples find (1.54 and 2.47), so that a change for the worse is seen. Where a
+result lies below the normal range, 2**-126 (2**-1022) absolute is enough.
 """
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DTYPES = (np.float32, np.float64)
 SMOOTH = ("tanh", "sigmoid")
-MEASURED = {"tanh": 1.4, "sigmoid": 2.5}
+LARGEST = {("tanh", np.float32): 1.4, ("sigmoid", np.float32): 2.5, ("tanh", np.float64): 1.6, ("sigmoid", np.float64): 2.6}
 UINT = {np.float32: np.uint32, np.float64: np.uint64}
 INFINITY = {np.float32: 0x7F800000, np.float64: 0x7FF << 52}     # bit patterns
 SPECIAL = (0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 0.55, -0.55, 9.0, -88.0, 709.0, -745.0,
@@ -130,7 +131,7 @@ def test_float32_error_and_order_on_a_sample(name):
     starts = np.random.default_rng(1).integers(0, INFINITY[np.float32] - 4096, 300)
     blocks = [every_float(s, s + 4096, np.float32, negative) for s in starts for negative in (False, True)]
     blocks += [around(p, np.float32) for p in boundaries(name, np.float32)]
-    assert 0.5 < max(worst_of_float32(name, x) for x in blocks) <= MEASURED[name]
+    assert 0.5 < max(worst_of_float32(name, x) for x in blocks) <= LARGEST[name, np.float32]
 
 
 @pytest.mark.evidence
@@ -148,7 +149,7 @@ def test_float32_error_and_order_on_all_inputs(name):
             x = every_float(start, min(start + chunk, 1 << 31), np.float32, negative)
             assert np.isnan(applied(VECTOR[name], x)).all() and np.isnan(applied(SCALAR[name], x)).all()
     print(f"{name}: largest error over all float32 {worst:.4f} ULP")
-    assert worst <= MEASURED[name]
+    assert worst <= LARGEST[name, np.float32]
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -157,7 +158,7 @@ def test_float64_error_against_mpmath(name):
     near = [rng.choice(around(p, np.float64), 5) for p in boundaries(name, np.float64)[::7]]
     x = np.concatenate([sample(np.float64, 8000), rng.uniform(-2.0, 2.0, 4000), *near])
     x = x[np.isfinite(x)]
-    assert 0.5 < worst_error(applied(VECTOR[name], x), *in_100_bits(name, x)) <= MEASURED[name]
+    assert 0.5 < worst_error(applied(VECTOR[name], x), *in_100_bits(name, x)) <= LARGEST[name, np.float64]
 
 
 @pytest.mark.evidence
@@ -165,12 +166,12 @@ def test_float64_error_against_mpmath(name):
 def test_float64_error_on_dense_samples(name):
     assert np.finfo(np.longdouble).nmant >= 63, "this run needs a long double of 64 bits or more"
     rng, worst = np.random.default_rng(3), 0.0
-    for low, high in ((-0.7, 0.7), (-3.0, 3.0), (-40.0, 40.0), (-709.0, 0.0)):
+    for low, high in ((-0.7, 0.7), (-3.0, 3.0), (-40.0, 40.0), (-709.0, 0.0), (0.55, 0.6), (-40.0, -33.0)):
         for _ in range(32):
             x = rng.uniform(low, high, 1 << 16)
             worst = max(worst, worst_error(applied(VECTOR[name], x), in_wide_format(name, x, np.longdouble)))
-    print(f"{name}: largest error over {128 << 16} float64 {worst:.4f} ULP")
-    assert worst <= MEASURED[name]
+    print(f"{name}: largest error over {6 * 32 << 16} float64 {worst:.4f} ULP")
+    assert worst <= LARGEST[name, np.float64]
 
 
 @pytest.mark.parametrize("name", SMOOTH)
