@@ -128,11 +128,18 @@ class Case:
         shapes = {"U": (gates * self.H, self.I), "W": (gates * self.H, self.H), "b": (gates * self.H,)}
         if self.cell == "gru":
             shapes["b_hn"] = (self.H,)
-        params: dict[str, Array] = {name: rng.uniform(-scale, scale, shape) for name, shape in shapes.items()}
-        x = rng.standard_normal((self.T, self.B, self.I))
-        dh = rng.standard_normal((self.T, self.B, self.H))
-        state = tuple(0.5 * rng.standard_normal((self.B, self.H)) for _ in range(2 if self.cell == "lstm" else 1))
-        return Arrays(params, x, dh, state).astype(self.dtype)
+
+        def normal(*shape: int) -> Array:
+            # Drawn in float32 always: no wider copy of a large array then stands in the peak memory that asv records.
+            return rng.standard_normal(shape, np.float32).astype(self.dtype, copy=False)
+
+        params = {name: rng.uniform(-scale, scale, shape).astype(np.float32) for name, shape in shapes.items()}
+        return Arrays(
+            {name: p.astype(self.dtype, copy=False) for name, p in params.items()},
+            normal(self.T, self.B, self.I),
+            normal(self.T, self.B, self.H),
+            tuple(0.5 * normal(self.B, self.H) for _ in range(2 if self.cell == "lstm" else 1)),
+        )
 
     def tiny(self) -> Case:
         """The same cell, dtype and form of truncation at a size that is checked in no time."""

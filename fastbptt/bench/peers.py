@@ -70,10 +70,13 @@ class OursSide:
         self._state = fb.forward(self._cell, self._params, arrays.x[:1]).final._make(arrays.state)
         self._truncation = None if case.truncation is None else fb.Truncation(*case.truncation)
 
+    def forward(self) -> Any:
+        """``fb.forward`` alone: the tape."""
+        return self._fb.forward(self._cell, self._params, self._x, state=self._state)
+
     def run(self) -> Any:
         """``fb.forward`` and ``fb.backward``."""
-        tape = self._fb.forward(self._cell, self._params, self._x, state=self._state)
-        return self._fb.backward(self._cell, self._params, tape, self._dh, truncation=self._truncation)
+        return self._fb.backward(self._cell, self._params, self.forward(), self._dh, truncation=self._truncation)
 
     def gradients(self, result: Any) -> dict[str, Array]:
         """The three parts of Grads under one set of names."""
@@ -260,3 +263,26 @@ def assert_same_gradients(case: Case, arrays: Arrays, sides: Iterable[Side]) -> 
             error = float(np.max(np.abs(got - want)) / np.max(np.abs(want)))
             if not error <= TOLERANCE[case.dtype]:  # a NaN is an error too
                 raise AssertionError(f"{who}, d{name}: off by {error:.1e}, allowed {TOLERANCE[case.dtype]:.0e}")
+
+
+def checked_setup(side: Side, case: Case) -> Side:
+    """The side, set up on ``case`` and warm, after a tiny case of the same form has shown that its gradients are right.
+
+    For asv and pytest-benchmark, which time one side at a time.
+
+    Raises
+    ------
+    NotImplementedError
+        If the side has no recipe for the case (asv then skips it).
+    AssertionError
+        If a gradient is wrong.
+    """
+    if not side.supports(case):
+        raise NotImplementedError(f"{side.name} has no recipe for {case.name}")
+    tiny = case.tiny()
+    arrays = tiny.arrays()
+    side.setup(tiny, arrays)
+    assert_same_gradients(tiny, arrays, [side])
+    side.setup(case, case.arrays())
+    side.run()
+    return side

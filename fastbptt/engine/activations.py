@@ -108,7 +108,7 @@ def _polynomial_nopython(x, c):
 # Results do not decrease between neighbouring floats because every operation that follows the reduction of the argument
 # is monotone itself, and the small corrections are added to the large terms last, in one rounding.
 
-@njit(forceinline=True)
+@njit(python=True, forceinline=True)
 def tanh(x):
     """tanh(x), to 1.4 ULP (float64: 1.6); odd, monotone, signed zero kept, exactly ±1 from |x| = 9.02 (19.1) on, NaN for NaN.
 
@@ -133,7 +133,7 @@ def tanh(x):
     return simd.copysign(simd.select(a < f(x, c.tanh_small), small, large), x)
 
 
-@njit(forceinline=True)
+@njit(python=True, forceinline=True)
 def tanh_grad(y):
     """The derivative of tanh from its output: 1 - y², rounded once.
 
@@ -143,7 +143,7 @@ def tanh_grad(y):
     return simd.fma(-y, y, simd.const(y, 1.0))
 
 
-@njit(forceinline=True)
+@njit(python=True, forceinline=True)
 def sigmoid(x):
     """1 / (1 + exp(-x)), to 2.5 ULP or 2⁻¹²⁶ (float64: 2.6, 2⁻¹⁰²²); monotone, ½ at 0, at last exactly 0 and 1, NaN for NaN.
 
@@ -163,7 +163,7 @@ def sigmoid(x):
     return numerator / simd.fma(scale, s, f(x, 1.0) + scale)
 
 
-@njit(forceinline=True)
+@njit(python=True, forceinline=True)
 def sigmoid_grad(y):
     """The derivative of the sigmoid from its output: y - y² = y (1 - y), rounded once.
 
@@ -173,7 +173,7 @@ def sigmoid_grad(y):
     return simd.fma(-y, y, y)
 
 
-@njit(forceinline=True)
+@njit(python=True, forceinline=True)
 def relu(x):
     """x where it is positive, else 0; NaN for NaN.
 
@@ -183,7 +183,7 @@ def relu(x):
     return simd.vmax(simd.const(x, 0.0), x)
 
 
-@njit(forceinline=True)
+@njit(python=True, forceinline=True)
 def relu_grad(y):
     """The derivative of relu from its output: 1 where y > 0, else 0.
 
@@ -193,7 +193,7 @@ def relu_grad(y):
     return simd.select(y > simd.const(y, 0.0), simd.const(y, 1.0), simd.const(y, 0.0))
 
 
-@njit(forceinline=True)
+@njit(python=True, forceinline=True)
 def leaky_relu(x):
     """x where it is positive, else 0.01 x; NaN for NaN.
 
@@ -203,7 +203,7 @@ def leaky_relu(x):
     return simd.vmax(simd.const(x, SLOPE) * x, x)
 
 
-@njit(forceinline=True)
+@njit(python=True, forceinline=True)
 def leaky_relu_grad(y):
     """The derivative of leaky_relu from its output: 1 where y > 0, else 0.01.
 
@@ -213,7 +213,7 @@ def leaky_relu_grad(y):
     return simd.select(y > simd.const(y, 0.0), simd.const(y, 1.0), simd.const(y, SLOPE))
 
 
-@njit(forceinline=True)
+@njit(python=True, forceinline=True)
 def identity(x):
     """x itself.
 
@@ -223,7 +223,7 @@ def identity(x):
     return x
 
 
-@njit(forceinline=True)
+@njit(python=True, forceinline=True)
 def identity_grad(y):
     """The derivative of the identity: 1.
 
@@ -291,3 +291,31 @@ def _activate_nopython(code, x):
 def _activate_grad_nopython(code, y):
     function = _GRAD[_literal(code)]
     return lambda code, y: function(y)
+
+
+@njit(forceinline=True)
+def activate_any(code, x):
+    """`activate` for a code known only at run time; one well predicted branch for every vector."""
+    if code == 0:
+        return activate(0, x)
+    if code == 1:
+        return activate(1, x)
+    if code == 2:
+        return activate(2, x)
+    if code == 3:
+        return activate(3, x)
+    return activate(4, x)
+
+
+@njit(forceinline=True)
+def activate_grad_any(code, y):
+    """`activate_grad` for a code known only at run time."""
+    if code == 0:
+        return activate_grad(0, y)
+    if code == 1:
+        return activate_grad(1, y)
+    if code == 2:
+        return activate_grad(2, y)
+    if code == 3:
+        return activate_grad(3, y)
+    return activate_grad(4, y)

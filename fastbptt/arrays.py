@@ -1,0 +1,47 @@
+"""The letters of all shapes, and the tuples in which arrays travel.
+
+T steps, B sequences, I inputs, H hidden units, O outputs, G gates, S state size (H; 2H for the LSTM). All arrays are
+time-major: x (T, B, I), h (T, B, H). A step is numbered 1 … T; state 0 is the initial one.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Grads(NamedTuple):
+    """What `backward` returns: gradients shaped like the parameters, the input (None for ids) and the initial state."""
+
+    params: Any
+    x: Any
+    state: Any
+
+
+class Batch(NamedTuple):
+    """What a scan reads besides the parameters. An array of length 0 stands for "none"."""
+
+    x: Array
+    """(T, B, I) real vectors, or (T, B) int64 ids that stand for one-hot vectors."""
+    lengths: Array
+    """(B,) int64: steps of each sequence, 0 … T."""
+    resets: Array
+    """(T, B) boolean: before step t+1 the state of the sequence returns to `initial`; or (0, 0)."""
+    noise: Array
+    """(T, B, H) added to the pre-activations; or (0, 0, 0)."""
+
+
+class Options(NamedTuple):
+    """What a scan knows of its cell beyond the type of its parameters."""
+
+    activation: int = 0
+    """Index into `fastbptt.engine.activations.NAMES`."""
+    leak: float = 1.0
+    """α of the leaky update h ← (1−α) h + α σ(a)."""
+
+
+NO_NOISE: dict[Any, Array] = {np.dtype(t): np.empty((0, 0, 0), t) for t in (np.float32, np.float64)}
+NO_RESETS: Array = np.empty((0, 0), np.bool_)

@@ -1,0 +1,85 @@
+"""Fork and join: run a function once for every shard, on the threads that Numba keeps.
+
+`prange` would compile the loop's body once more for each of its wrappers, seconds for kernels like ours, and once more
+again for a serial twin. Here the compiled loop over shards is handed to Numba's threading layer (omp, tbb or workqueue) as
+a C callback through the layer's own entry point, whose address is an argument of the kernel: 0 means the calling thread.
+One kernel serves both, nothing in the cached code refers to a threading layer, and none is started before it is needed.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+import llvmlite.ir as ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.ufunc import parallel
+
+from .simd import I32, I64
+
+BYTES = ir.IntType(8).as_pointer()
+# Numba's gufunc callback: (pointers, counts, steps, data), for a range of counts[0] indices starting at pointers[0].
+CALLBACK = ir.FunctionType(ir.VoidType(), [BYTES.as_pointer(), I64.as_pointer(), I64.as_pointer(), BYTES])
+LAUNCHER = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [I64] * 3)
+
+
+def launcher() -> int:
+    """The address of the threading layer's parallel loop; starts the layer on its first call."""
+    parallel._launch_threads()
+    return int(llvm.address_of_symbol("numba_parallel_for"))
+
+
+def _callback(cx: Any, module: ir.Module, compiled: Any, data_type: ir.Type, arguments: types.Type) -> ir.Function:
+    """The C function that runs a range of shards: data points to (error flag, arguments)."""
+    f = ir.Function(module, CALLBACK, module.get_unique_name(f"shards_of_{compiled.fndesc.mangled_name}"))
+    f.linkage = "internal"
+    pointers, counts, _, data = f.args
+    b = ir.IRBuilder(f.append_basic_block("entry"))
+    struct = b.bitcast(data, data_type.as_pointer())
+    values = b.load(b.gep(struct, [I32(0), I32(1)]))
+    begin = b.ptrtoint(b.load(pointers), I64)
+    with cgutils.for_range(b, b.load(counts), intp=I64) as loop:
+        fn = cx.declare_function(module, compiled.fndesc)
+        status, _ = cx.call_conv.call_function(b, fn, types.none, (types.intp, arguments), (b.add(begin, loop.index), values))
+        with b.if_then(status.is_error, likely=False):
+            b.store(I32(1), b.gep(struct, [I32(0), I32(0)]))
+    b.ret_void()
+    return f
+
+
+@intrinsic
+def run_shards(ctx, function, arguments, count, threads, launcher):
+    """function(shard, arguments) for shard = 0 … count−1, spread over `threads` threads; on this thread if launcher = 0.
+
+    Static shares, one fork and one join. An exception in a shard (there is none but under NUMBA_BOUNDSCHECK=1) is raised
+    again after the join.
+    """
+    compiled_types = (types.intp, arguments)
+    function.dispatcher.compile(compiled_types)
+    compiled = function.dispatcher.overloads[compiled_types]
+
+    def codegen(cx, b, sig, args):
+        _, values, n, n_threads, address = args
+        cx.active_code_library.add_linking_library(compiled.library)
+        data_type = ir.LiteralStructType([I32, cx.get_value_type(arguments)])
+        callback = _callback(cx, b.module, compiled, data_type, arguments)
+        data = cgutils.alloca_once(b, data_type)
+        b.store(I32(0), b.gep(data, [I32(0), I32(0)]))
+        b.store(values, b.gep(data, [I32(0), I32(1)]))
+        pointers, counts, steps = (cgutils.alloca_once(b, t) for t in (BYTES, I64, I64))
+        b.store(ir.Constant(BYTES, None), pointers)
+        b.store(n, counts)
+        b.store(I64(1), steps)
+        raw = b.bitcast(data, BYTES)
+        with b.if_else(b.icmp_signed("==", address, I64(0))) as (here, forked):
+            with here:
+                b.call(callback, [pointers, counts, steps, raw])
+            with forked:
+                layer = b.inttoptr(address, LAUNCHER.as_pointer())
+                b.call(layer, [b.bitcast(callback, BYTES), b.bitcast(pointers, BYTES), b.bitcast(counts, BYTES),
+                               b.bitcast(steps, BYTES), raw, I64(0), I64(1), n_threads])
+        with b.if_then(b.icmp_signed("!=", b.load(b.gep(data, [I32(0), I32(0)])), I32(0)), likely=False):
+            cx.call_conv.return_user_exc(b, IndexError, ("a vector access leaves its array",))
+        return cx.get_dummy_value()
+    return types.void(function, arguments, types.intp, types.intp, types.intp), codegen

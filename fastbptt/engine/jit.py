@@ -1,0 +1,180 @@
+"""The one policy by which kernels are compiled: flags, the cache on disk, the threading layer.
+
+`njit` compiles a building block (no cache of its own: it becomes part of its callers), `kernel` an entry point that Python
+calls, cached on disk. Numba's own cache is keyed by one file and its time stamp, blind to edits in the files it imports
+from; ours lives in a folder named by a hash of all sources of the package and of what else decides the code: the
+vector width and bounds checking.
+"""
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import extending
+from numba.core import caching, codegen, config
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+
+from . import simd
+
+PACKAGE = Path(__file__).resolve().parents[1]
+KEPT_CACHES = 4      # folders of other versions or settings that stay: two checkouts' worth of wide and narrow lanes
+# No fast-math flag: results then depend neither on what LLVM chose to fuse nor on scalar or vector form, and NaN survives.
+_FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+
+def source_hash() -> str:
+    """A hash of every source file of the package and of the settings that change the generated code."""
+    digest = hashlib.sha256(f"{numba.__version__} {simd.BITS} {simd.REGISTERS} {config.BOUNDSCHECK}".encode())
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _cache_roots() -> list[Path]:
+    """Where compiled kernels may live, best first: NUMBA_CACHE_DIR alone where it is set, else beside the package, else the user's cache."""
+    if config.CACHE_DIR:
+        return [Path(config.CACHE_DIR) / "fastbptt"]
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return [PACKAGE / "__pycache__" / "kernels", Path(user) / "fastbptt"]
+
+
+def _open_cache() -> Path | None:
+    """The folder of this version's kernels, made if need be; None (and one warning) where no folder can be written."""
+    name = source_hash()
+    for root in _cache_roots():
+        if _writable(root / name):
+            _drop_old(root, keep=name)
+            return root / name
+    warnings.warn(
+        f"fastbptt: no folder for compiled kernels can be written ({', '.join(map(str, _cache_roots()))}); every process will "
+        "compile anew. Set NUMBA_CACHE_DIR to a writable folder.", RuntimeWarning, stacklevel=2)
+    return None
+
+
+def _drop_old(root: Path, keep: str) -> None:
+    """Remove the folders of earlier sources, so that development does not fill the disk."""
+    try:
+        old = sorted((p for p in root.iterdir() if p.is_dir() and p.name != keep), key=lambda p: p.stat().st_mtime)
+    except OSError:
+        return
+    for folder in old[:-KEPT_CACHES]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+CACHE_DIR = _open_cache()
+
+
+class _Locator(caching._CacheLocator):
+    """Tells Numba's cache to use `CACHE_DIR`; the folder's name already says which sources it belongs to."""
+
+    def __init__(self, py_func: Any, py_file: str):
+        self._line = py_func.__code__.co_firstlineno
+
+    def get_cache_path(self) -> str:
+        return str(CACHE_DIR)
+
+    def get_source_stamp(self) -> str:
+        return CACHE_DIR.name if CACHE_DIR else ""
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _Locator:
+        return cls(py_func, py_file)
+
+
+class _CacheImpl(caching.CompileResultCacheImpl):
+    _locator_classes = [_Locator]
+
+
+class _KernelCache(caching.FunctionCache):
+    _impl_class = _CacheImpl
+
+
+class _NoEnvironment:
+    """Takes the place of the code generator where Numba stores a function's environment, which only Python wrappers read."""
+
+    def set_env(self, name: str, env: Any) -> None:
+        pass
+
+
+class _BlockLibrary(codegen.JITCodeLibrary):
+    """The code of a building block: kept as LLVM IR for its callers, neither optimised nor turned into machine code itself.
+
+    Numba optimises and assembles every function by itself and once more within each of its callers, so that the end of a
+    chain of calls five deep is compiled five times: a minute for a scan instead of seconds.
+    """
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    @property
+    def codegen(self) -> _NoEnvironment:
+        return _NoEnvironment()
+
+    def get_pointer_to_function(self, name: str) -> int:
+        # What Python would call. A block cannot be: PyObject_Call refuses with "not callable".
+        return ctypes.cast(ctypes.pythonapi.PyObject_Call, ctypes.c_void_p).value or 0
+
+
+class _BlockCompiler(CompilerBase):
+    """Numba's pipeline, but for the library that the code goes into and the wrappers for Python, which are left out."""
+
+    def define_pipelines(self) -> list[Any]:
+        state = self.state
+        state.flags.no_cpython_wrapper = True
+        state.flags.no_cfunc_wrapper = True
+        state.library = _BlockLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        return [DefaultPassBuilder.define_nopython_pipeline(state)]
+
+
+def njit(function: Callable[..., Any] | None = None, *, python: bool = False, forceinline: bool = False) -> Any:
+    """A building block, callable from kernels and from any @njit code; with `python` from Python as well (slower to compile)."""
+    options: dict[str, Any] = {**_FLAGS, "forceinline": forceinline}
+    if not python:
+        options["pipeline_class"] = _BlockCompiler
+    decorate = numba.njit(**options)
+    return decorate if function is None else decorate(function)
+
+
+def overload(function: Callable[..., Any], *, prefer_literal: bool = False) -> Any:
+    """`numba.extending.overload` whose implementations are building blocks."""
+    return extending.overload(function, prefer_literal=prefer_literal, jit_options={**_FLAGS, "pipeline_class": _BlockCompiler})
+
+
+def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:
+    """An entry point that Python calls: `njit` with the cache on disk."""
+    def decorate(f: Callable[..., Any]) -> Any:
+        dispatcher = numba.njit(parallel=parallel, **_FLAGS)(f)
+        if CACHE_DIR is not None:
+            dispatcher._cache = _KernelCache(dispatcher.py_func)
+        KERNELS.append(dispatcher)
+        return dispatcher
+    return decorate if function is None else decorate(function)
+
+
+KERNELS: list[Any] = []
+"""Every entry point, for `fastbptt info` and the tests of the cache."""

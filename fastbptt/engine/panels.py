@@ -1,0 +1,97 @@
+"""Between the user's arrays and the working buffers of the products: packing weights, gathering and scattering rows.
+
+This is where ragged sizes end. A working row has every gate padded with zeros to whole vectors: unit j of gate g stands
+in column ``g * Hp + j`` with ``Hp = padded(H)``. Panels are those of `gemm.py`.
+"""
+from __future__ import annotations
+
+from . import simd
+from .gemm import PANEL
+from .jit import njit
+
+CACHE_LINE = 64
+
+
+@njit
+def padded(n, arr):
+    """n rounded up to whole vectors of the array's dtype, and to a multiple of 4 as the products over columns need."""
+    unit = max(simd.lanes(arr), 4)
+    return (n + unit - 1) // unit * unit
+
+
+@njit
+def leading(n, arr):
+    """Row length for n columns: an odd number of cache lines where rows are long, so that a column does not fall into one set of the cache."""
+    line = CACHE_LINE // arr.itemsize
+    lines = (n + line - 1) // line
+    return n if n < 2 * line else (lines | 1) * line
+
+
+@njit
+def vectors_in(columns, arr):
+    """Vectors in a padded number of columns."""
+    return columns // simd.lanes(arr)
+
+
+@njit
+def panel_place(column, K, vectors, arr):
+    """Offset of (k = 0, column) in panels of K rows, and the distance between rows of its panel."""
+    width = PANEL * simd.lanes(arr)
+    panel = column // width
+    row = min(width, vectors * simd.lanes(arr) - panel * width)
+    return panel * width * K + column - panel * width, row
+
+
+@njit
+def pack_transposed(out, at, K, vectors, first, W, row0, rows, cols):
+    """Panel columns first … first+rows-1 of k = 0 … cols-1 become W[row0 + r, k] (W flat, `cols` columns)."""
+    for r in range(rows):
+        place, step = panel_place(first + r, K, vectors, out)
+        place += at
+        source = (row0 + r) * cols
+        for k in range(cols):
+            out[place + k * step] = W[source + k]
+
+
+@njit
+def pack_rows(out, at, K, k0, W, row0, rows, cols, vectors):
+    """Panel rows k0 … k0+rows-1 become W[row0 + r, :cols], padded with zeros (W flat)."""
+    n_lanes = simd.lanes(out)
+    for r in range(rows):
+        source = (row0 + r) * cols
+        for v in range(vectors):
+            place, step = panel_place(v * n_lanes, K, vectors, out)
+            j = v * n_lanes
+            simd.store(out, at + place + (k0 + r) * step, simd.load_part(W, source + j, cols - j))
+
+
+@njit
+def copy_row(out, o, src, s, n):
+    """out[o : o + n] = src[s : s + n]."""
+    n_lanes = simd.lanes(out)
+    j = 0
+    while j + n_lanes <= n:
+        simd.store(out, o + j, simd.load(src, s + j))
+        j += n_lanes
+    if j < n:
+        simd.store_part(out, o + j, simd.load_part(src, s + j, n - j), n - j)
+
+
+@njit
+def add_row(out, o, src, s, n):
+    """out[o : o + n] += src[s : s + n]."""
+    n_lanes = simd.lanes(out)
+    j = 0
+    while j + n_lanes <= n:
+        simd.store(out, o + j, simd.load(out, o + j) + simd.load(src, s + j))
+        j += n_lanes
+    if j < n:
+        simd.store_part(out, o + j, simd.load_part(out, o + j, n - j) + simd.load_part(src, s + j, n - j), n - j)
+
+
+@njit
+def gather_row(out, o, width, src, s, n):
+    """out[o : o + width] = src[s : s + n], then zeros; width is padded to whole vectors."""
+    n_lanes = simd.lanes(out)
+    for j in range(0, width, n_lanes):
+        simd.store(out, o + j, simd.load_part(src, s + j, n - j))

@@ -1,0 +1,91 @@
+"""How a call is cut into independent pieces: by the shapes alone, never by the number of threads.
+
+A shard is a set of rows (sequences, or passes of truncated BPTT) that goes through the whole of its call by itself: its
+own states, its own partial sums, added afterwards in the order of the shards. So the results have the same bits for one
+thread and for many.
+"""
+from __future__ import annotations
+
+import os
+import threading
+
+import numba
+import numpy as np
+from numba import config
+
+from .jit import njit
+
+MAX_SHARDS = 8
+SMALL_FLOPS = 300_000      # below this a call is over before a second thread has woken up (measured: docs/performance.md)
+BLOCK_FLOATS = 32_768      # floats of one working buffer of a block of steps: 128 KiB, a quarter of a usual L2
+MIN_BLOCK_ROWS = 256       # rows of a block at least: the sums over rows reload C once per block
+
+
+@njit
+def shard_count(rows, hidden):
+    """Shards for `rows` rows: enough rows in each that reading the weights once per step is paid for."""
+    least = 4 if hidden <= 160 else 8 if hidden <= 320 else 32
+    return max(1, min(MAX_SHARDS, rows // least))
+
+
+@njit
+def block_rows(width):
+    """Rows (steps times sequences) of one block, whose working rows are `width` floats wide."""
+    return max(MIN_BLOCK_ROWS, BLOCK_FLOATS // width)
+
+
+_main_pid = os.getpid()
+_entered = threading.Lock()      # held while a parallel region runs: the layers that cannot be entered twice never are
+
+
+def forked() -> bool:
+    """Whether this process is a fork of the one that imported the package (OpenMP cannot run there)."""
+    return os.getpid() != _main_pid
+
+
+class parallel_region:
+    """`with parallel_region(flops) as go:` — `go` says whether this call may fork threads, alone, now."""
+
+    def __init__(self, flops: float):
+        self._flops = flops
+
+    def __enter__(self) -> bool:
+        self._held = (self._flops >= SMALL_FLOPS and numba.get_num_threads() > 1 and not forked()
+                      and _entered.acquire(blocking=False))
+        return self._held
+
+    def __exit__(self, *exc: object) -> None:
+        if self._held:
+            _entered.release()
+
+
+def set_num_threads(n: int) -> None:
+    """Use at most n threads from now on, in calls from this Python thread.
+
+    The number changes how long a call takes, never a bit of its result.
+
+    Parameters
+    ----------
+    n : int
+        1 … the number Numba started with (NUMBA_NUM_THREADS, else the CPUs this process may use).
+
+    Raises
+    ------
+    ValueError
+        If n lies outside that range.
+
+    Examples
+    --------
+    >>> import fastbptt as fb
+    >>> fb.set_num_threads(1)
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer):
+        raise TypeError(f"n: expected an integer number of threads, got {n!r}; pass 1 … {config.NUMBA_NUM_THREADS}")
+    if not 1 <= n <= config.NUMBA_NUM_THREADS:
+        raise ValueError(f"n: expected 1 … {config.NUMBA_NUM_THREADS} threads, got {n}; set NUMBA_NUM_THREADS before the import for more")
+    numba.set_num_threads(int(n))
+
+
+def get_num_threads() -> int:
+    """The number of threads a call from this Python thread may use."""
+    return int(numba.get_num_threads())
