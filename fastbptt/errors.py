@@ -1,9 +1,19 @@
 """The only file that rejects input: every check names the argument, the expected and the given, and a remedy."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+LARGEST = 2**40      # bytes of one array; more is a slip of the pen, refused before anything is allocated
+READABLE_KINDS = "fiu"
+
+
+def shape_text(shape: Sequence[Any]) -> str:
+    """A shape as it is written in messages."""
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
 
 
 def check_integer(name: str, value: Any, least: int, remedy: str) -> int:
@@ -15,6 +25,11 @@ def check_integer(name: str, value: Any, least: int, remedy: str) -> int:
     return int(value)
 
 
+def check_size(name: str, value: Any) -> int:
+    """A number of units, at least 1."""
+    return check_integer(name, value, 1, "pass a number of units")
+
+
 def check_truncation(horizon: Any, stride: Any) -> tuple[int, int]:
     """Integers with horizon ≥ stride ≥ 1."""
     horizon = check_integer("horizon", horizon, 1, "pass the number of steps that a pass goes back")
@@ -22,3 +37,172 @@ def check_truncation(horizon: Any, stride: Any) -> tuple[int, int]:
     if stride > horizon:
         raise ValueError(f"stride: expected at most the horizon {horizon}, got {stride}; every error must be covered by a pass")
     return horizon, stride
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """One of the names in `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def check_number(name: str, value: Any) -> float:
+    """A finite real number."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}: expected a real number, got {value!r}")
+    if not np.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    return float(value)
+
+
+def check_dtype(name: str, value: Any) -> np.dtype[Any]:
+    """float32 or float64, in native byte order."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected float32 or float64, got {value!r}") from None
+    if value is None or dtype not in FLOATS:
+        raise ValueError(f"{name}: expected float32 or float64, got {value!r}")
+    return dtype
+
+
+def check_weights_fit(cell: Any, shapes: dict[str, tuple[int, ...]], dtype: np.dtype[Any]) -> None:
+    """Refuse parameters that no memory holds, before anything is allocated."""
+    for name, shape in shapes.items():
+        size = dtype.itemsize
+        for n in shape:
+            size *= n
+        if size > LARGEST:
+            raise ValueError(f"{name}: {shape_text(shape)} for {cell} needs {size:,} bytes; expected at most {LARGEST:,}: choose smaller sizes")
+
+
+def _expected(shape: Sequence[Any], owner: str) -> str:
+    return f"expected {shape_text(shape)}{' for ' + owner if owner else ''}"
+
+
+def as_array(name: str, value: Any, expected: str) -> np.ndarray[Any, Any]:
+    """`value` as an array of numbers, or a clear error: no None, objects, strings, dates, booleans, complex or masked arrays."""
+    if value is None:
+        raise TypeError(f"{name}: {expected}, got None; pass an array of numbers")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: {expected}, got a masked array; pass plain numbers, and lengths or weights for what is missing")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name}: {expected}, got nested lists of unequal lengths; pad them (see fastbptt.pad)") from None
+    if array.dtype.kind not in READABLE_KINDS:
+        raise TypeError(f"{name}: {expected}, got an array of {array.dtype}; convert it to float32 or float64 first")
+    if array.dtype.kind == "f" and array.dtype.newbyteorder("=") not in FLOATS:
+        raise TypeError(f"{name}: {expected}, got {array.dtype}; convert it to float32 or float64 first")
+    return array
+
+
+class _Writable:
+    """Presents read-only memory as writable, so that kernels need one specialisation; they never write their inputs."""
+
+    def __init__(self, array: np.ndarray[Any, Any]):
+        self._array = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def canonical(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The array as kernels take it: C order, aligned, native, `dtype`; itself where it is so already."""
+    if type(array) is not np.ndarray or array.dtype is not dtype or not array.flags.carray:
+        array = np.require(np.asarray(array), dtype, ["C", "A"])
+        if not array.flags.writeable:
+            array = np.asarray(_Writable(array))
+    return array
+
+
+def check_array(name: str, value: Any, shape: tuple[Any, ...], dtype: np.dtype[Any], owner: str = "") -> np.ndarray[Any, Any]:
+    """A real array of this shape and dtype in canonical form; lists and integers are converted, other float types refused.
+
+    A letter in `shape` stands for any size of at least 1.
+    """
+    if type(value) is not np.ndarray or value.dtype is not dtype:
+        is_array = isinstance(value, np.ndarray)
+        value = as_array(name, value, _expected(shape, owner))
+        if value.dtype.kind != "f" and is_array:
+            raise TypeError(f"{name}: expected {dtype}, got an array of {value.dtype}; use {name}.astype('{dtype}')")
+        if is_array and value.dtype.newbyteorder("=") != dtype:
+            raise TypeError(f"{name}: expected {dtype} like the parameters, got {value.dtype}; use {name}.astype('{dtype}')")
+    if len(value.shape) != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, value.shape, strict=True)):
+        raise ValueError(f"{name}: {_expected(shape, owner)}, got {shape_text(value.shape)}")
+    if value.size == 0:
+        raise ValueError(f"{name}: {_expected(shape, owner)} with at least one step and one sequence, got {shape_text(value.shape)}")
+    return canonical(value, dtype)
+
+
+def check_params(cell: Any, params: Any) -> Any:
+    """Parameters of this cell, all of one float dtype, in canonical form."""
+    kind = cell.params_type
+    if type(params) is not kind:
+        raise TypeError(f"params: expected {kind.__name__} as {type(cell).__name__}.init makes them, got {type(params).__name__}")
+    dtype = getattr(params[0], "dtype", None)
+    if dtype is None or dtype.newbyteorder("=") not in FLOATS:
+        raise TypeError(f"params.{kind._fields[0]}: expected a float32 or float64 array, got {dtype or type(params[0]).__name__}")
+    dtype = FLOATS[0] if dtype.itemsize == 4 else FLOATS[1]
+    shapes = cell.shapes
+    return kind(*[check_array(f"params.{f}", a, shapes[f], dtype, str(cell)) for f, a in zip(kind._fields, params, strict=True)])
+
+
+def check_state(cell: Any, state: Any, B: int, dtype: np.dtype[Any]) -> Any:
+    """A State of this cell for B sequences; None: zeros."""
+    kind, shape = cell.state_type, (B, cell.hidden_size)
+    if state is None:
+        return kind(*[np.zeros(shape, dtype) for _ in kind._fields])
+    if type(state) is not kind:
+        raise TypeError(f"state: expected {kind.__name__} or None, got {type(state).__name__}; wrap the arrays: {kind.__name__}(...)")
+    return kind(*[check_array(f"state.{f}", a, shape, dtype, str(cell)) for f, a in zip(kind._fields, state, strict=True)])
+
+
+INT64 = np.dtype(np.int64)
+
+
+def check_lengths(lengths: Any, T: int, B: int) -> np.ndarray[Any, Any]:
+    """(B,) int64 of integers in 1 … T; None: all of them T."""
+    if lengths is None:
+        return np.full(B, T, INT64)
+    array = as_array("lengths", lengths, f"expected {B} integers in 1 … {T}")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"lengths: expected integers, got {array.dtype}; use lengths.astype(int)")
+    if array.shape != (B,):
+        raise ValueError(f"lengths: expected ({B},), one for each sequence, got {shape_text(array.shape)}")
+    if array.min() < 1 or array.max() > T:
+        raise ValueError(f"lengths: expected integers in 1 … {T}, got values from {array.min()} to {array.max()}")
+    return canonical(array, INT64)
+
+
+def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str = "x",
+                letters: tuple[str, ...] = ("T", "B")) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """x in canonical form, (T, B, I) real or (T, B) int64 ids, and the lengths; with letters ("B",) one step."""
+    n = len(letters)
+    expected = f"expected {shape_text((*letters, cell.input_size))} for {cell} or integer ids {shape_text(letters)}"
+    given = x
+    if type(x) is not np.ndarray or x.dtype is not dtype:
+        x = as_array(name, x, expected)
+    ids = x.dtype.kind in "iu" and x.ndim == n
+    if not ids:
+        x = check_array(name, given if isinstance(given, np.ndarray) else x.tolist(), (*letters, cell.input_size), dtype, str(cell))
+    elif x.size == 0:
+        raise ValueError(f"{name}: {expected} with at least one step and one sequence, got {shape_text(x.shape)}")
+    T, B = (x.shape[0], x.shape[1]) if n == 2 else (1, x.shape[0])
+    steps = check_lengths(lengths, T, B)
+    if ids:
+        valid = x if lengths is None else x[np.arange(T)[:, None] < steps]
+        if valid.min() < 0 or valid.max() >= cell.input_size:
+            raise ValueError(f"{name}: expected ids in 0 … {cell.input_size - 1} for {cell}, got values from {valid.min()} to {valid.max()}")
+        x = canonical(x, INT64)
+    return x, steps
+
+
+def check_tape(cell: Any, tape: Any, kind: type, dtype: np.dtype[Any]) -> None:
+    """A tape of this cell's forward with parameters of this dtype."""
+    if not isinstance(tape, kind):
+        raise TypeError(f"tape: expected the Tape that forward returned, got {type(tape).__name__}")
+    if tape.cell != cell:
+        raise ValueError(f"tape: expected a tape of {cell}, got one of {tape.cell}; run forward with this cell")
+    if tape.arrays.h.dtype != dtype:
+        raise TypeError(f"params: expected {tape.arrays.h.dtype} like the tape, got {dtype}; use the parameters that forward was given")

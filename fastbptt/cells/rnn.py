@@ -7,18 +7,20 @@ so nothing else is kept: saved per step and unit is one float, h_t (two, h_t and
 """
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numba import types
 
-from ..arrays import Array
-from ..engine import simd
+from ..arrays import Array, Options
+from ..engine import activations, simd
 from ..engine.activations import activate_any, activate_grad_any
 from ..engine.gemm import rows_times_panels
 from ..engine.jit import njit, overload
 from ..engine.panels import vectors_in
-from . import protocol
+from ..errors import check_choice, check_dtype, check_number, check_size, check_weights_fit
+from . import init, protocol
 from .recurrent import add_recurrent, backward_recurrent, forward_recurrent, recurrent_gradient
 
 
@@ -47,6 +49,86 @@ class RNNTape(NamedTuple):
     """(T+1, B, H), row 0 the initial state."""
     y: Array
     """(T, B, H) σ(a_t) of a leaky cell; else (0, 0, 0), as h_t says it."""
+
+
+@dataclass(frozen=True)
+class RNN:
+    """The vanilla recurrent network h_t = σ(U x_t + W h_{t−1} + b): its configuration, no arrays.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I and H, at least 1.
+    activation : {"tanh", "sigmoid", "relu", "leaky_relu", "identity"}
+        σ. relu′(0) = 0; leaky_relu has the slope 0.01 below 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is not a positive integer or the activation is unknown.
+
+    Examples
+    --------
+    >>> import fastbptt as fb
+    >>> cell = fb.RNN(input_size=3, hidden_size=4)
+    >>> params = cell.init(seed=0)
+    >>> params.U.shape, params.W.shape, params.b.shape
+    ((4, 3), (4, 4), (4,))
+
+    References
+    ----------
+    J. L. Elman, "Finding structure in time", Cognitive Science 14(2), 1990.
+    """
+
+    input_size: int
+    hidden_size: int
+    activation: str = "tanh"
+
+    params_type: ClassVar[type] = RNNParams
+    state_type: ClassVar[type] = RNNState
+    gates: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_size", check_size("input_size", self.input_size))
+        object.__setattr__(self, "hidden_size", check_size("hidden_size", self.hidden_size))
+        check_choice("activation", self.activation, activations.NAMES)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter."""
+        H = self.hidden_size
+        return {"U": (H, self.input_size), "W": (H, H), "b": (H,)}
+
+    def init(self, seed: int = 0, dtype: Any = np.float32, recurrent: str = "orthogonal", input: str = "glorot",
+             gain: float = 1.0) -> RNNParams:
+        """Initial parameters: W by `recurrent`, times `gain`; U by `input`; b = 0.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of NumPy's generator; the same seed gives the same parameters.
+        dtype : float32 or float64
+        recurrent : {"orthogonal", "identity", "glorot", "uniform"}
+        input : {"glorot", "uniform"}
+        gain : float
+            Factor on W.
+        """
+        dtype = check_dtype("dtype", dtype)
+        check_weights_fit(self, self.shapes, dtype)
+        gain = check_number("gain", gain)
+        rng = np.random.default_rng(seed)
+        W = gain * init.recurrent_block(rng, recurrent, self.hidden_size)
+        U = init.input_block(rng, input, self.hidden_size, self.input_size)
+        return RNNParams(np.ascontiguousarray(U, dtype), np.ascontiguousarray(W, dtype), np.zeros(self.hidden_size, dtype))
+
+    @property
+    def options(self) -> Options:
+        """What the scans know of the configuration."""
+        return Options(activations.NAMES.index(self.activation), 1.0)
+
+    def empty_tape(self, T: int, B: int, dtype: Any) -> RNNTape:
+        """An uninitialised tape for the scans."""
+        return RNNTape(np.empty((T + 1, B, self.hidden_size), dtype), np.empty((0, 0, 0), dtype))
 
 
 def _is_rnn(params: types.Type) -> bool:

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numba import config
 
+from . import fork
 from .jit import njit
 
 MAX_SHARDS = 8
@@ -57,6 +58,11 @@ class parallel_region:
     def __exit__(self, *exc: object) -> None:
         if self._held:
             _entered.release()
+
+
+def threads_for(go: bool) -> tuple[int, int]:
+    """Threads and launcher to hand to a kernel."""
+    return (int(numba.get_num_threads()), fork.launcher()) if go else (1, 0)
 
 
 def set_num_threads(n: int) -> None:

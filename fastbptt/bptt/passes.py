@@ -1,0 +1,197 @@
+"""Through time and back: check, allocate, run the scans."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..arrays import NO_NOISE, NO_RESETS, Array, Batch, Grads
+from ..cells.protocol import Errors
+from ..cells.scan import scan_backward, scan_forward
+from ..engine.jit import kernel
+from ..engine.shards import parallel_region, threads_for
+from ..errors import check_array, check_input, check_params, check_state, check_tape
+from .truncation import Truncation, plan_passes
+
+FULL = Truncation(2**62, 2**62)
+
+
+@kernel
+def _forward(tape, batch, initial, params, options, threads, launcher):
+    scan_forward(tape, batch, initial, params, options, threads, launcher)
+
+
+@kernel
+def _backward(grads, errors, tape, batch, initial, params, options, horizon, stride, threads, launcher):
+    passes = plan_passes(batch.lengths, horizon, stride, tape.h.shape[2])
+    scan_backward(grads, errors, tape, batch, initial, params, options, passes, threads, launcher)
+
+
+class Tape:
+    """What `forward` kept: the states of all steps, and what `backward` needs of the call.
+
+    It refers to x and lengths as they were passed; it does not copy them.
+    """
+
+    __slots__ = ("arrays", "batch", "cell", "initial")
+
+    def __init__(self, cell: Any, arrays: Any, batch: Batch, initial: Any):
+        self.cell, self.arrays, self.batch, self.initial = cell, arrays, batch, initial
+
+    @property
+    def h(self) -> Array:
+        """(T, B, H): h_t of steps 1 … T; at padded steps the last valid one."""
+        h: Array = self.arrays.h[1:]
+        return h
+
+    @property
+    def final(self) -> Any:
+        """State after the last valid step of every sequence."""
+        kind = self.cell.state_type
+        return kind(*[getattr(self.arrays, name)[-1] for name in kind._fields])
+
+
+def _flops(cell: Any, batch: Batch) -> float:
+    """FLOPs of the forward products."""
+    T, B = batch.x.shape[:2]
+    return 2.0 * T * B * cell.gates * cell.hidden_size * (cell.hidden_size + cell.input_size)
+
+
+def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None) -> Tape:
+    """All steps of a recurrent cell, h_t = cell(x_t, h_{t−1}).
+
+    Parameters
+    ----------
+    cell : RNN
+    params : the cell's Params
+        float32 or float64; every other array has the same dtype.
+    x : (T, B, I) real, or (T, B) integer ids in 0 … I−1 that stand for one-hot vectors
+    state : State of (B, H) arrays, optional
+        Initial state; zeros by default.
+    lengths : (B,) integers in 1 … T, optional
+        Valid steps of each sequence. Padded steps are not read; the state is held there.
+
+    Returns
+    -------
+    Tape
+        `tape.h` (T, B, H), `tape.final`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, shape, dtype or range; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np, fastbptt as fb
+    >>> cell = fb.RNN(input_size=3, hidden_size=4)
+    >>> tape = fb.forward(cell, cell.init(seed=0), np.ones((5, 2, 3), np.float32))
+    >>> tape.h.shape, tape.final.h.shape
+    ((5, 2, 4), (2, 4))
+    """
+    params = check_params(cell, params)
+    dtype = params[0].dtype
+    x, steps = check_input(cell, x, dtype, lengths)
+    T, B = x.shape[:2]
+    initial = check_state(cell, state, B, dtype)
+    arrays = cell.empty_tape(T, B, dtype)
+    for saved, first in zip(arrays, initial, strict=False):
+        saved[0] = first
+    batch = Batch(x, steps, NO_RESETS, NO_NOISE[dtype])
+    with parallel_region(_flops(cell, batch)) as go:
+        _forward(arrays, batch, initial, params, cell.options, *threads_for(go))
+    return Tape(cell, arrays, batch, initial)
+
+
+def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation | None = None) -> Grads:
+    """Backpropagation through time: gradients of L from dh_t = ∂L/∂h_t, exact or truncated.
+
+    With δ_t = ∂L/∂a_t: ∂L/∂W = Σ_t δ_t h_{t−1}ᵀ, ∂L/∂U = Σ_t δ_t x_tᵀ, ∂L/∂b = Σ_t δ_t, ∂L/∂x_t = Uᵀ δ_t.
+
+    Parameters
+    ----------
+    cell, params
+        As given to `forward`.
+    tape : Tape
+        From `forward`; it is left as it was, any number of calls may follow one forward.
+    dh : (T, B, H)
+        ∂L/∂h_t injected at every step; not read at padded steps.
+    truncation : Truncation, optional
+        Full BPTT without it.
+
+    Returns
+    -------
+    Grads
+        `.params` like params, `.x` like x (None for ids; exactly 0 at padded steps), `.state` like the initial state.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, shape, dtype or range; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np, fastbptt as fb
+    >>> cell = fb.RNN(input_size=3, hidden_size=4)
+    >>> params = cell.init(seed=0)
+    >>> tape = fb.forward(cell, params, np.ones((5, 2, 3), np.float32))
+    >>> grads = fb.backward(cell, params, tape, np.ones_like(tape.h), fb.Truncation(horizon=3))
+    >>> grads.params.W.shape, grads.x.shape, grads.state.h.shape
+    ((4, 4), (5, 2, 3), (2, 4))
+
+    References
+    ----------
+    P. J. Werbos, "Backpropagation through time: what it does and how to do it", Proceedings of the IEEE 78(10), 1990;
+    R. J. Williams and J. Peng, Neural Computation 2(4), 1990.
+    """
+    params = check_params(cell, params)
+    dtype = params[0].dtype
+    check_tape(cell, tape, Tape, dtype)
+    truncation = check_horizon(truncation)
+    batch, initial = tape.batch, tape.initial
+    T, B, H = tape.arrays.h.shape[0] - 1, *tape.arrays.h.shape[1:]
+    dh = check_array("dh", dh, (T, B, H), dtype, f"{cell}")
+    ids = batch.x.ndim == 2
+    dx = np.zeros((0, 0, 0) if ids else batch.x.shape, dtype)
+    zeros = [cell.state_type(*[np.zeros_like(a) for a in initial]) for _ in range(2)]
+    grads = Grads(cell.params_type(*[np.zeros(a.shape, dtype) for a in params]), dx, zeros[0])
+    with parallel_region(2 * _flops(cell, batch)) as go:
+        _backward(grads, Errors(dh, zeros[1], zeros[0]), tape.arrays, batch, initial, params, cell.options,
+                  truncation.horizon, truncation.stride, *threads_for(go))
+    return grads._replace(x=None) if ids else grads
+
+
+def check_horizon(truncation: Any) -> Truncation:
+    """A Truncation; None: full BPTT."""
+    if truncation is None:
+        return FULL
+    if not isinstance(truncation, Truncation):
+        raise TypeError(f"truncation: expected fastbptt.Truncation(horizon, stride) or None, got {truncation!r}")
+    return truncation
+
+
+def step(cell: Any, params: Any, x: Any, state: Any = None) -> Any:
+    """One step without a tape, for streams and for sampling: the State after x.
+
+    Parameters
+    ----------
+    cell, params
+    x : (B, I) real, or (B,) integer ids
+    state : State of (B, H) arrays, optional
+        Zeros by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `forward`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastbptt as fb
+    >>> cell = fb.RNN(input_size=3, hidden_size=4)
+    >>> fb.step(cell, cell.init(seed=0), np.ones((2, 3), np.float32)).h.shape
+    (2, 4)
+    """
+    params = check_params(cell, params)
+    x, _ = check_input(cell, x, params[0].dtype, None, "x_t", ("B",))
+    return forward(cell, params, x[None], state).final
