@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..errors import as_array, check_array, check_dtype, check_params, shape_text
 
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0")
 BIASES = ("bias_ih_l0", "bias_hh_l0")
-_SUPPORTED = ("U", "W", "b", "b_hn")
+FIELDS = ("U", "W", "b", "b_hn")
 
 
 def from_state_dict(cell: Any, mapping: Mapping[str, Any]) -> Any:
@@ -38,35 +39,34 @@ def from_state_dict(cell: Any, mapping: Mapping[str, Any]) -> Any:
     Raises
     ------
     TypeError
-        If `mapping` is not a mapping, or an entry is neither float32 nor float64.
+        If `mapping` is not a mapping, or the entries are not all float32 or all float64.
     ValueError
         If a weight is missing, an entry is unknown (another layer, another direction, a projection), a shape does not fit
-        the cell, dtypes are mixed, or the cell has parameters that PyTorch does not know.
+        the cell, or the cell has parameters that PyTorch does not know.
 
     Examples
     --------
     >>> import numpy as np
     >>> import fastbptt as fb
+    >>> from fastbptt.interop import torch
     >>> weights = {"weight_ih_l0": np.ones((3, 2)), "weight_hh_l0": np.eye(3)}
-    >>> fb.interop.torch.from_state_dict(fb.RNN(2, 3), weights).b
+    >>> torch.from_state_dict(fb.RNN(2, 3), weights).b
     array([0., 0., 0.])
     """
-    names = _fields(cell)
     if not isinstance(mapping, Mapping):
         raise TypeError(f"mapping: expected a mapping of names to arrays, got {type(mapping).__name__}; pass module.state_dict()")
+    shapes = _entries(cell)
     _check_names(mapping)
-    hidden, rows = cell.hidden_size, _rows(cell)
-    shapes = dict(zip(WEIGHTS + BIASES, [(rows, cell.input_size), (rows, hidden), (rows,), (rows,)], strict=True))
-    given = {name: _array(name, mapping[name], shapes[name], cell) for name in shapes if name in mapping}
-    _check_dtypes(given)
-    dtype = given[WEIGHTS[0]].dtype
-    bias_ih, bias_hh = (given.get(name, np.zeros(rows, dtype)) for name in BIASES)
-    values = {"U": given[WEIGHTS[0]], "W": given[WEIGHTS[1]]}
-    if "b_hn" in names:
-        values["b_hn"] = bias_hh[-hidden:].copy()
-        bias_hh = np.concatenate([bias_hh[:-hidden], np.zeros(hidden, dtype)])
+    arrays = {name: _from_tensor(name, mapping[name], shapes[name], cell) for name in shapes if name in mapping}
+    dtype = arrays["weight_ih_l0"].dtype
+    given = {name: check_array(name, value, shapes[name], dtype, str(cell)) for name, value in arrays.items()}
+    bias_ih, bias_hh = (np.array(given.get(name, np.zeros(shapes[name], dtype))) for name in BIASES)
+    values = {"U": np.array(given["weight_ih_l0"]), "W": np.array(given["weight_hh_l0"])}
+    if "b_hn" in cell.params_type._fields:
+        values["b_hn"] = bias_hh[-cell.hidden_size:].copy()
+        bias_hh[-cell.hidden_size:] = 0
     values["b"] = bias_ih + bias_hh
-    return cell.params_type(**{name: values[name] for name in names})
+    return cell.params_type(**values)
 
 
 def to_state_dict(cell: Any, params: Any) -> dict[str, Array]:
@@ -92,37 +92,26 @@ def to_state_dict(cell: Any, params: Any) -> dict[str, Array]:
     Examples
     --------
     >>> import fastbptt as fb
+    >>> from fastbptt.interop import torch
     >>> cell = fb.RNN(2, 3)
-    >>> {name: value.shape for name, value in fb.interop.torch.to_state_dict(cell, cell.init(seed=0)).items()}
+    >>> {name: value.shape for name, value in torch.to_state_dict(cell, cell.init(seed=0)).items()}
     {'weight_ih_l0': (3, 2), 'weight_hh_l0': (3, 3), 'bias_ih_l0': (3,), 'bias_hh_l0': (3,)}
     """
-    names = _fields(cell)
-    if not isinstance(params, cell.params_type):
-        raise TypeError(f"params: expected {cell.params_type.__name__} for {cell!r}, got {type(params).__name__}; use cell.init()")
-    hidden, rows = cell.hidden_size, _rows(cell)
-    shapes = {"U": (rows, cell.input_size), "W": (rows, hidden), "b": (rows,), "b_hn": (hidden,)}
-    values = {name: _array(f"params.{name}", getattr(params, name), shapes[name], cell) for name in names}
-    _check_dtypes({f"params.{name}": value for name, value in values.items()})
-    bias_hh = np.zeros_like(values["b"])
-    if "b_hn" in names:
-        bias_hh[-hidden:] = values["b_hn"]
-    return dict(zip(WEIGHTS + BIASES, [values["U"], values["W"], values["b"], bias_hh], strict=True))
+    names = _entries(cell)
+    params = check_params(cell, params)
+    bias_hh = np.zeros_like(params.b)
+    if "b_hn" in params._fields:
+        bias_hh[-cell.hidden_size:] = params.b_hn
+    return dict(zip(names, [np.array(params.U), np.array(params.W), np.array(params.b), bias_hh], strict=True))
 
 
-def _fields(cell: Any) -> tuple[str, ...]:
-    """The names of the cell's parameters, all of which PyTorch has a place for."""
-    names: tuple[str, ...] = cell.params_type._fields
-    if unknown := [name for name in names if name not in _SUPPORTED]:
-        raise ValueError(f"cell: expected parameters among {', '.join(_SUPPORTED)}, got {', '.join(unknown)} in {cell!r}; "
+def _entries(cell: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the entries, for a cell all of whose parameters PyTorch has a place for."""
+    if unknown := [name for name in cell.params_type._fields if name not in FIELDS]:
+        raise ValueError(f"cell: expected parameters among {', '.join(FIELDS)}, got {', '.join(unknown)} in {cell}; "
                          "PyTorch has no module with them")
-    if getattr(cell, "reset", "after") != "after":
-        raise ValueError(f'cell: expected reset="after", got {cell!r}; PyTorch resets after the recurrent product')
-    return names
-
-
-def _rows(cell: Any) -> int:
-    """G·H, from what the cell says of its parameters' shapes."""
-    return int(cell.gates * cell.hidden_size)
+    U, W, b = (cell.shapes[name] for name in ("U", "W", "b"))
+    return dict(zip(WEIGHTS + BIASES, [U, W, b, b], strict=True))
 
 
 def _check_names(mapping: Mapping[str, Any]) -> None:
@@ -135,20 +124,13 @@ def _check_names(mapping: Mapping[str, Any]) -> None:
                          f"got also {', '.join(extra)}; pass the entries of one layer under the names of layer 0")
 
 
-def _array(name: str, value: Any, shape: tuple[int, ...], cell: Any) -> Array:
-    """A copy of an array or tensor, in native byte order."""
+def _from_tensor(name: str, value: Any, shape: tuple[int, ...], cell: Any) -> Array:
+    """An array in native byte order of what may be a tensor, on any device and under any gradient."""
+    expected = f"expected {shape_text(shape)} for {cell}"
     if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    array = np.asarray(value)
-    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
-        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}; convert it first")
-    if array.shape != shape:
-        raise ValueError(f"{name}: expected {shape} for {cell!r}, got {array.shape}; give the cell the sizes of the module")
-    return np.array(array, array.dtype.newbyteorder("="), order="C")
-
-
-def _check_dtypes(arrays: Mapping[str, Array]) -> None:
-    """One dtype for all."""
-    if len({array.dtype for array in arrays.values()}) > 1:
-        given = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
-        raise ValueError(f"dtype: expected one for all entries, got {given}; convert them first")
+        try:
+            value = value.detach().cpu().numpy()
+        except TypeError:  # a dtype that NumPy does not have
+            raise TypeError(f"{name}: {expected}, got a tensor of {value.dtype}; convert it with .float() first") from None
+    array = as_array(name, value, expected)
+    return array.astype(check_dtype(f"{name}.dtype", array.dtype.newbyteorder("=")), copy=False)

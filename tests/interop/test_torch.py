@@ -1,0 +1,176 @@
+"""Weights from and to PyTorch: the same function, the same bits, and a clear word for what does not fit."""
+
+from collections import namedtuple
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import fastbptt as fb
+from fastbptt.interop.torch import from_state_dict, to_state_dict
+from fastbptt.reference import Layer
+from fastbptt.reference import forward as reference_forward
+
+CELL = fb.RNN(3, 4)
+
+
+def entries(dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = {"weight_ih_l0": (4, 3), "weight_hh_l0": (4, 4), "bias_ih_l0": (4,), "bias_hh_l0": (4,)}
+    return {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_rnn_computes_what_the_module_computes(activation, dtype, bias):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.RNN(3, 4, nonlinearity=activation, bias=bias, dtype=getattr(torch, dtype))
+    cell = fb.RNN(3, 4, activation)
+    params = from_state_dict(cell, module.state_dict())
+    assert {array.dtype.name for array in params} == {dtype}
+    x = np.random.default_rng(1).normal(size=(6, 2, 3)).astype(dtype)
+    with torch.no_grad():
+        want = module(torch.from_numpy(x))[0].numpy()
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(fb.forward(cell, params, x).h, want, rtol=tolerance, atol=tolerance)
+
+
+def test_a_module_loads_what_is_written_and_computes_the_same():
+    torch = pytest.importorskip("torch")
+    params = CELL.init(seed=3, dtype=np.float64)._replace(b=np.arange(4.0))
+    module = torch.nn.RNN(3, 4, dtype=torch.float64)
+    module.load_state_dict({name: torch.from_numpy(value) for name, value in to_state_dict(CELL, params).items()})
+    x = np.random.default_rng(1).normal(size=(6, 2, 3))
+    with torch.no_grad():
+        got = module(torch.from_numpy(x))[0].numpy()
+    np.testing.assert_allclose(got, fb.forward(CELL, params, x).h, rtol=1e-12, atol=1e-12)
+
+
+def test_parameters_under_a_gradient_are_read():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.RNN(3, 4)
+    params = from_state_dict(CELL, dict(module.named_parameters()))
+    np.testing.assert_array_equal(params.W, module.weight_hh_l0.detach().numpy())
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_precision_is_refused(half):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.RNN(3, 4).to(getattr(torch, half))
+    with pytest.raises(TypeError, match=rf"^weight_ih_l0: expected \(4, 3\) for .*, got .*{half}"):
+        from_state_dict(CELL, module.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_round_trip_keeps_every_bit(dtype):
+    params = CELL.init(seed=1, dtype=dtype)._replace(b=np.array([0.1, -0.0, 3.0, 1e-30], dtype))
+    again = from_state_dict(CELL, to_state_dict(CELL, params))
+    for name, array in again._asdict().items():
+        assert array.dtype == dtype
+        np.testing.assert_array_equal(array, getattr(params, name))
+
+
+def test_biases_are_added_and_missing_ones_are_zero():
+    given = entries()
+    np.testing.assert_array_equal(from_state_dict(CELL, given).b, given["bias_ih_l0"] + given["bias_hh_l0"])
+    bias = given.pop("bias_ih_l0")
+    np.testing.assert_array_equal(from_state_dict(CELL, given).b, given.pop("bias_hh_l0"))
+    np.testing.assert_array_equal(from_state_dict(CELL, {**given, "bias_ih_l0": bias}).b, bias)
+    np.testing.assert_array_equal(from_state_dict(CELL, given).b, np.zeros(4))
+
+
+def test_nothing_is_shared():
+    given = entries()
+    del given["bias_hh_l0"]
+    params = from_state_dict(CELL, given)
+    written = to_state_dict(CELL, params)
+    assert not any(np.shares_memory(a, b) for a in params for b in given.values())
+    assert not any(np.shares_memory(a, b) for a in params for b in written.values())
+
+
+def test_unusual_arrays_give_the_same_numbers():
+    given = entries()
+    want = from_state_dict(CELL, given)
+    for unusual in (np.asfortranarray, lambda a: a.astype(">f8"), lambda a: np.repeat(a, 2, axis=0)[::2]):
+        got = from_state_dict(CELL, {name: unusual(array) for name, array in given.items()})
+        for a, b in zip(got, want, strict=True):
+            assert a.dtype == np.dtype(np.float64) and a.flags.c_contiguous
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_hh_l0": None}, "^mapping: expected the entries weight_ih_l0, weight_hh_l0, got none named weight_hh_l0; "),
+        ({"weight_ih_l1": np.zeros((4, 4))}, "^mapping: expected one layer, .*got also weight_ih_l1; "),
+        ({"weight_ih_l0_reverse": np.zeros((4, 3))}, "^mapping: expected .*got also weight_ih_l0_reverse; "),
+        ({"weight_hr_l0": np.zeros((2, 4))}, "^mapping: expected .*no projection.*got also weight_hr_l0; "),
+        ({"weight_ih_l0": np.zeros((4, 5))}, r"^weight_ih_l0: expected \(4, 3\) for RNN\(.*, got \(4, 5\)"),
+        ({"weight_hh_l0": np.zeros((12, 4))}, r"^weight_hh_l0: expected \(4, 4\) for RNN\(.*, got \(12, 4\)"),
+        ({"bias_hh_l0": np.zeros(1)}, r"^bias_hh_l0: expected \(4,\) for RNN\(.*, got \(1,\)"),
+    ],
+)
+def test_what_does_not_fit_is_a_value_error(change, message):
+    given = {name: value for name, value in {**entries(), **change}.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        from_state_dict(CELL, given)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ([("weight_ih_l0", 1)], "^mapping: expected a mapping of names to arrays, got list; "),
+        ({**entries(), "bias_ih_l0": np.zeros(4, np.float32)}, "^bias_ih_l0: expected float64 .*, got float32"),
+        ({**entries(), "weight_ih_l0": np.zeros((4, 3), complex)}, "^weight_ih_l0: expected .*, got an array of complex128"),
+    ],
+)
+def test_wrong_types_are_type_errors(mapping, message):
+    with pytest.raises(TypeError, match=message):
+        from_state_dict(CELL, mapping)
+
+
+def test_parameters_of_another_cell_are_refused():
+    with pytest.raises(TypeError, match="^params: expected RNNParams "):
+        to_state_dict(CELL, tuple(CELL.init(seed=0)))
+    with pytest.raises(ValueError, match=r"^params\.U: expected \(4, 3\) for RNN\("):
+        to_state_dict(CELL, fb.RNN(2, 4).init(seed=0))
+
+
+# ---- a cell with a bias inside its reset gate, and one that PyTorch does not know, as their fields say
+
+
+@dataclass(frozen=True)
+class ResetAfter:
+    input_size: int = 3
+    hidden_size: int = 4
+    params_type: ClassVar[type] = namedtuple("ResetAfterParams", "U W b b_hn")
+    shapes: ClassVar[dict] = {"U": (12, 3), "W": (12, 4), "b": (12,), "b_hn": (4,)}
+
+
+def test_bias_inside_the_reset_stands_alone():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module, cell = torch.nn.GRU(3, 4, dtype=torch.float64), ResetAfter()
+    params = from_state_dict(cell, module.state_dict())
+    x = np.random.default_rng(1).normal(size=(5, 2, 3))
+    tape = reference_forward([Layer("gru_after", params._asdict())], x)
+    with torch.no_grad():
+        np.testing.assert_allclose(tape_h(tape), module(torch.from_numpy(x))[0].numpy(), rtol=1e-12, atol=1e-12)
+    again = from_state_dict(cell, to_state_dict(cell, params))
+    assert all(np.array_equal(a, b) for a, b in zip(again, params, strict=True))
+
+
+def tape_h(tape):
+    return tape.h
+
+
+def test_parameters_without_a_place_in_pytorch_are_named():
+    @dataclass(frozen=True)
+    class Peephole:
+        params_type: ClassVar[type] = namedtuple("PeepholeParams", "U W b P")
+
+    with pytest.raises(ValueError, match="^cell: expected parameters among U, W, b, b_hn, got P in .*Peephole"):
+        from_state_dict(Peephole(), entries())
