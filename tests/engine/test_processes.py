@@ -1,0 +1,88 @@
+"""What needs a process of its own: threading layers, forks, the cache, bounds checks, narrow lanes."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+GRADIENT = """
+import numpy as np, fastbptt as fb
+def gradient(B=16, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    cell = fb.RNN(33, 40)
+    params = cell.init(seed=0, dtype=dtype)
+    x, dh = rng.normal(size=(60, B, 33)).astype(dtype), rng.normal(size=(60, B, 40)).astype(dtype)
+    grads = fb.backward(cell, params, fb.forward(cell, params, x), dh)
+    return b''.join(a.tobytes() for a in (*grads.params, grads.x, grads.state.h))
+"""
+
+
+def run(code, **env):
+    done = subprocess.run([sys.executable, "-W", "error", "-c", GRADIENT + code], env={**os.environ, **env},
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_eight_threads_at_once(layer):
+    run("""
+from concurrent.futures import ThreadPoolExecutor
+one = gradient()
+with ThreadPoolExecutor(8) as pool:
+    assert all(r == one for r in pool.map(lambda _: gradient(), range(32)))
+""", NUMBA_THREADING_LAYER=layer)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork on Windows")
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_after_a_fork(layer):
+    run("""
+import os, warnings
+one = gradient()
+warnings.simplefilter("ignore", DeprecationWarning)
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if gradient() == one else 1)
+assert os.waitpid(pid, 0)[1] == 0
+""", NUMBA_THREADING_LAYER=layer)
+
+
+def test_second_process_hits_the_cache(tmp_path):
+    count = """
+gradient()
+from fastbptt.bptt.passes import _backward, _forward
+print(sum(k.stats.cache_hits.total() for k in (_forward, _backward)), sum(k.stats.cache_misses.total() for k in (_forward, _backward)))
+"""
+    env = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert run(count, **env).split() == ["0", "2"]
+    assert run(count, **env).split() == ["2", "0"]
+
+
+def test_no_writable_cache_warns_once_and_works():
+    done = subprocess.run([sys.executable, "-c", GRADIENT + "gradient()"], env={**os.environ, "NUMBA_CACHE_DIR": os.devnull + "/nowhere"},
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stderr.count("RuntimeWarning") == 1
+
+
+def test_bounds_checks(tmp_path):
+    """The public suite's core once more with every vector access checked, in a cache of its own."""
+    code = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", os.path.join(os.path.dirname(__file__), "..", "bptt", "test_passes.py"),
+            "-k", "reference or blocks or nan"]
+    done = subprocess.run(code, env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("bits", ["128", "512"])
+def test_other_vector_widths(bits, tmp_path):
+    code = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", os.path.join(os.path.dirname(__file__), "..", "bptt", "test_passes.py"),
+            "-k", "reference or blocks"]
+    done = subprocess.run(code, env={**os.environ, "FASTBPTT_SIMD_BITS": bits, "NUMBA_CACHE_DIR": str(tmp_path)}, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_wrong_width_is_refused():
+    done = subprocess.run([sys.executable, "-c", "import fastbptt"], env={**os.environ, "FASTBPTT_SIMD_BITS": "64"}, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "FASTBPTT_SIMD_BITS: expected 128, 256 or 512" in done.stderr
