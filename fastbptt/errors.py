@@ -76,8 +76,8 @@ def check_weights_fit(cell: Any, shapes: dict[str, tuple[int, ...]], dtype: np.d
             raise ValueError(f"{name}: {shape_text(shape)} for {cell} needs {size:,} bytes; expected at most {LARGEST:,}: choose smaller sizes")
 
 
-def _expected(shape: Sequence[Any], owner: str) -> str:
-    return f"expected {shape_text(shape)}{' for ' + owner if owner else ''}"
+def _expected(shape: Sequence[Any], owner: Any) -> str:
+    return f"expected {shape_text(shape)}{f' for {owner}' if owner is not None else ''}"
 
 
 def as_array(name: str, value: Any, expected: str) -> np.ndarray[Any, Any]:
@@ -116,11 +116,13 @@ def canonical(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[A
     return array
 
 
-def check_array(name: str, value: Any, shape: tuple[Any, ...], dtype: np.dtype[Any], owner: str = "") -> np.ndarray[Any, Any]:
-    """A real array of this shape and dtype in canonical form; lists and integers are converted, other float types refused.
+def check_array(name: str, value: Any, shape: tuple[Any, ...], dtype: np.dtype[Any], owner: Any = None) -> np.ndarray[Any, Any]:
+    """A real array of this shape and dtype in canonical form; nested lists are converted, arrays of other types refused.
 
-    A letter in `shape` stands for any size of at least 1.
+    A letter in `shape` stands for any size of at least 1; `owner` is what the shape follows from, for the message.
     """
+    if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape and value.size and value.flags.carray:
+        return value
     if type(value) is not np.ndarray or value.dtype is not dtype:
         is_array = isinstance(value, np.ndarray)
         value = as_array(name, value, _expected(shape, owner))
@@ -141,11 +143,17 @@ def check_params(cell: Any, params: Any) -> Any:
     if type(params) is not kind:
         raise TypeError(f"params: expected {kind.__name__} as {type(cell).__name__}.init makes them, got {type(params).__name__}")
     dtype = getattr(params[0], "dtype", None)
+    shapes = cell.shapes
+    if dtype is FLOATS[0] or dtype is FLOATS[1]:
+        for array, shape in zip(params, shapes.values(), strict=True):
+            if not (type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray):
+                break
+        else:
+            return params
     if dtype is None or dtype.newbyteorder("=") not in FLOATS:
         raise TypeError(f"params.{kind._fields[0]}: expected a float32 or float64 array, got {dtype or type(params[0]).__name__}")
     dtype = FLOATS[0] if dtype.itemsize == 4 else FLOATS[1]
-    shapes = cell.shapes
-    return kind(*[check_array(f"params.{f}", a, shapes[f], dtype, str(cell)) for f, a in zip(kind._fields, params, strict=True)])
+    return kind(*[check_array(f"params.{f}", a, shapes[f], dtype, cell) for f, a in zip(kind._fields, params, strict=True)])
 
 
 def check_state(cell: Any, state: Any, B: int, dtype: np.dtype[Any]) -> Any:
@@ -155,7 +163,7 @@ def check_state(cell: Any, state: Any, B: int, dtype: np.dtype[Any]) -> Any:
         return kind(*[np.zeros(shape, dtype) for _ in kind._fields])
     if type(state) is not kind:
         raise TypeError(f"state: expected {kind.__name__} or None, got {type(state).__name__}; wrap the arrays: {kind.__name__}(...)")
-    return kind(*[check_array(f"state.{f}", a, shape, dtype, str(cell)) for f, a in zip(kind._fields, state, strict=True)])
+    return kind(*[check_array(f"state.{f}", a, shape, dtype, cell) for f, a in zip(kind._fields, state, strict=True)])
 
 
 INT64 = np.dtype(np.int64)
@@ -179,13 +187,15 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
                 letters: tuple[str, ...] = ("T", "B")) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """x in canonical form, (T, B, I) real or (T, B) int64 ids, and the lengths; with letters ("B",) one step."""
     n = len(letters)
+    if type(x) is np.ndarray and x.dtype is dtype and x.ndim == 3 == n + 1 and x.shape[2] == cell.input_size and x.size and x.flags.carray:
+        return x, check_lengths(lengths, x.shape[0], x.shape[1])
     expected = f"expected {shape_text((*letters, cell.input_size))} for {cell} or integer ids {shape_text(letters)}"
     given = x
     if type(x) is not np.ndarray or x.dtype is not dtype:
         x = as_array(name, x, expected)
     ids = x.dtype.kind in "iu" and x.ndim == n
     if not ids:
-        x = check_array(name, given if isinstance(given, np.ndarray) else x.tolist(), (*letters, cell.input_size), dtype, str(cell))
+        x = check_array(name, given if isinstance(given, np.ndarray) else x.tolist(), (*letters, cell.input_size), dtype, cell)
     elif x.size == 0:
         raise ValueError(f"{name}: {expected} with at least one step and one sequence, got {shape_text(x.shape)}")
     T, B = (x.shape[0], x.shape[1]) if n == 2 else (1, x.shape[0])

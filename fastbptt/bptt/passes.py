@@ -150,7 +150,7 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     truncation = check_horizon(truncation)
     batch, initial = tape.batch, tape.initial
     T, B, H = tape.arrays.h.shape[0] - 1, *tape.arrays.h.shape[1:]
-    dh = check_array("dh", dh, (T, B, H), dtype, f"{cell}")
+    dh = check_array("dh", dh, (T, B, H), dtype, cell)
     ids = batch.x.ndim == 2
     dx = np.zeros((0, 0, 0) if ids else batch.x.shape, dtype)
     zeros = [cell.state_type(*[np.zeros_like(a) for a in initial]) for _ in range(2)]
