@@ -58,7 +58,7 @@ def check_number(name: str, value: Any) -> float:
 def check_dtype(name: str, value: Any) -> np.dtype[Any]:
     """float32 or float64, in native byte order."""
     try:
-        dtype = np.dtype(value)
+        dtype: np.dtype[Any] = np.dtype(value)
     except TypeError:
         raise TypeError(f"{name}: expected float32 or float64, got {value!r}") from None
     if value is None or dtype not in FLOATS:
@@ -73,7 +73,8 @@ def check_weights_fit(cell: Any, shapes: dict[str, tuple[int, ...]], dtype: np.d
         for n in shape:
             size *= n
         if size > LARGEST:
-            raise ValueError(f"{name}: {shape_text(shape)} for {cell} needs {size:,} bytes; expected at most {LARGEST:,}: choose smaller sizes")
+            raise ValueError(f"{name}: {shape_text(shape)} for {cell} needs {size:,} bytes; "
+                             f"expected at most {LARGEST:,}: choose smaller sizes")
 
 
 def _expected(shape: Sequence[Any], owner: Any) -> str:
@@ -133,7 +134,8 @@ def check_array(name: str, value: Any, shape: tuple[Any, ...], dtype: np.dtype[A
     if len(value.shape) != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, value.shape, strict=True)):
         raise ValueError(f"{name}: {_expected(shape, owner)}, got {shape_text(value.shape)}")
     if value.size == 0:
-        raise ValueError(f"{name}: {_expected(shape, owner)} with at least one step and one sequence, got {shape_text(value.shape)}")
+        raise ValueError(f"{name}: {_expected(shape, owner)} with at least one step and one sequence, "
+                         f"got {shape_text(value.shape)}")
     return canonical(value, dtype)
 
 
@@ -162,7 +164,8 @@ def check_state(cell: Any, state: Any, B: int, dtype: np.dtype[Any]) -> Any:
     if state is None:
         return kind(*[np.zeros(shape, dtype) for _ in kind._fields])
     if type(state) is not kind:
-        raise TypeError(f"state: expected {kind.__name__} or None, got {type(state).__name__}; wrap the arrays: {kind.__name__}(...)")
+        raise TypeError(f"state: expected {kind.__name__} or None, got {type(state).__name__}; "
+                        f"wrap the arrays: {kind.__name__}(...)")
     return kind(*[check_array(f"state.{f}", a, shape, dtype, cell) for f, a in zip(kind._fields, state, strict=True)])
 
 
@@ -187,7 +190,8 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
                 letters: tuple[str, ...] = ("T", "B")) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """x in canonical form, (T, B, I) real or (T, B) int64 ids, and the lengths; with letters ("B",) one step."""
     n = len(letters)
-    if type(x) is np.ndarray and x.dtype is dtype and x.ndim == 3 == n + 1 and x.shape[2] == cell.input_size and x.size and x.flags.carray:
+    well_formed = type(x) is np.ndarray and x.dtype is dtype and x.ndim == n + 1 == 3 and x.shape[2] == cell.input_size
+    if well_formed and x.size and x.flags.carray:
         return x, check_lengths(lengths, x.shape[0], x.shape[1])
     expected = f"expected {shape_text((*letters, cell.input_size))} for {cell} or integer ids {shape_text(letters)}"
     given = x
@@ -203,16 +207,18 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
     if ids:
         valid = x if lengths is None else x[np.arange(T)[:, None] < steps]
         if valid.min() < 0 or valid.max() >= cell.input_size:
-            raise ValueError(f"{name}: expected ids in 0 … {cell.input_size - 1} for {cell}, got values from {valid.min()} to {valid.max()}")
+            raise ValueError(f"{name}: expected ids in 0 … {cell.input_size - 1} for {cell}, "
+                             f"got values from {valid.min()} to {valid.max()}")
         x = canonical(x, INT64)
     return x, steps
 
 
-def check_tape(cell: Any, tape: Any, kind: type, dtype: np.dtype[Any]) -> None:
+def check_tape(cell: Any, tape: Any, kind: Any, dtype: np.dtype[Any]) -> None:
     """A tape of this cell's forward with parameters of this dtype."""
     if not isinstance(tape, kind):
         raise TypeError(f"tape: expected the Tape that forward returned, got {type(tape).__name__}")
     if tape.cell != cell:
         raise ValueError(f"tape: expected a tape of {cell}, got one of {tape.cell}; run forward with this cell")
     if tape.arrays.h.dtype != dtype:
-        raise TypeError(f"params: expected {tape.arrays.h.dtype} like the tape, got {dtype}; use the parameters that forward was given")
+        raise TypeError(f"params: expected {tape.arrays.h.dtype} like the tape, got {dtype}; "
+                        "use the parameters that forward was given")

@@ -607,7 +607,7 @@ def jacobian_product(J: Array, start: int, stop: int) -> Array:
     """∂state_stop/∂state_start (B, S, S) from the step Jacobians (T, B, S, S): J_{stop−1} … J_start."""
     product = np.broadcast_to(np.eye(J.shape[-1]), J.shape[1:]).copy()
     for t in range(start, stop):
-        product = J[t] @ product
+        product = np.asarray(J[t] @ product)
     return product
 
 
@@ -647,7 +647,7 @@ def lyapunov(J: Array, k: int | None = None, transient: int = 0) -> Array:
 
 def readout_forward(V: Any, c: Any, h: Array) -> Array:
     """z = V h + c: h (T, B, H) -> (T, B, O)."""
-    return h @ np.asarray(V, dtype=np.float64).T + np.asarray(c, dtype=np.float64)
+    return np.asarray(h @ np.asarray(V, dtype=np.float64).T + np.asarray(c, dtype=np.float64))
 
 
 def readout_backward(V: Any, h: Array, dz: Array) -> tuple[Array, Array, Array]:

@@ -7,24 +7,12 @@ import numpy as np
 
 from ..arrays import NO_NOISE, NO_RESETS, Array, Batch, Grads
 from ..cells.protocol import Errors
-from ..cells.scan import scan_backward, scan_forward
-from ..engine.jit import kernel
 from ..engine.shards import parallel_region, threads_for
 from ..errors import check_array, check_input, check_params, check_state, check_tape
-from .truncation import Truncation, plan_passes
+from .kernels import backward_kernel, forward_kernel
+from .truncation import Truncation
 
 FULL = Truncation(2**62, 2**62)
-
-
-@kernel
-def _forward(tape, batch, initial, params, options, threads, launcher):
-    scan_forward(tape, batch, initial, params, options, threads, launcher)
-
-
-@kernel
-def _backward(grads, errors, tape, batch, initial, params, options, horizon, stride, threads, launcher):
-    passes = plan_passes(batch.lengths, horizon, stride, tape.h.shape[2])
-    scan_backward(grads, errors, tape, batch, initial, params, options, passes, threads, launcher)
 
 
 class Tape:
@@ -54,7 +42,7 @@ class Tape:
 def _flops(cell: Any, batch: Batch) -> float:
     """FLOPs of the forward products."""
     T, B = batch.x.shape[:2]
-    return 2.0 * T * B * cell.gates * cell.hidden_size * (cell.hidden_size + cell.input_size)
+    return float(2 * T * B * cell.gates * cell.hidden_size * (cell.hidden_size + cell.input_size))
 
 
 def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None) -> Tape:
@@ -99,7 +87,7 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
         saved[0] = first
     batch = Batch(x, steps, NO_RESETS, NO_NOISE[dtype])
     with parallel_region(_flops(cell, batch)) as go:
-        _forward(arrays, batch, initial, params, cell.options, *threads_for(go))
+        forward_kernel(arrays, batch, initial, params, cell.options, *threads_for(go))
     return Tape(cell, arrays, batch, initial)
 
 
@@ -149,15 +137,14 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     check_tape(cell, tape, Tape, dtype)
     truncation = check_horizon(truncation)
     batch, initial = tape.batch, tape.initial
-    T, B, H = tape.arrays.h.shape[0] - 1, *tape.arrays.h.shape[1:]
-    dh = check_array("dh", dh, (T, B, H), dtype, cell)
+    dh = check_array("dh", dh, tape.h.shape, dtype, cell)
     ids = batch.x.ndim == 2
     dx = np.zeros((0, 0, 0) if ids else batch.x.shape, dtype)
     zeros = [cell.state_type(*[np.zeros_like(a) for a in initial]) for _ in range(2)]
     grads = Grads(cell.params_type(*[np.zeros(a.shape, dtype) for a in params]), dx, zeros[0])
     with parallel_region(2 * _flops(cell, batch)) as go:
-        _backward(grads, Errors(dh, zeros[1], zeros[0]), tape.arrays, batch, initial, params, cell.options,
-                  truncation.horizon, truncation.stride, *threads_for(go))
+        backward_kernel(grads, Errors(dh, zeros[1], zeros[0]), tape.arrays, batch, initial, params, cell.options,
+                        truncation.horizon, truncation.stride, *threads_for(go))
     return grads._replace(x=None) if ids else grads
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from ..engine import simd
 from ..engine.gemm import columns_times_panels, rows_times_panels
 from ..engine.jit import njit, overload
 from ..engine.panels import (
@@ -19,7 +20,6 @@ from ..engine.panels import (
     panel_place,
     vectors_in,
 )
-from ..engine import simd
 from .protocol import layout
 
 

@@ -41,6 +41,7 @@ from .protocol import (
     step_forward,
 )
 
+
 @njit
 def descending(keys):
     """Indices of `keys` (integers ≥ 0) by descending key, equal ones in their order: a counting sort, nothing to do if sorted."""
@@ -104,7 +105,8 @@ def forward_shard(shard, arguments):
         for k in range(len(initial)):
             gather_row(state, i * d.state_row + k * d.Hp, d.Hp, tape[k].reshape(-1), rows[i] * d.H, d.H)
     steps = min(d.T, max(1, block_rows(d.row + d.x_row) // n))
-    work = ForwardWork(np.empty(steps * n * d.row, dtype), state, panels.state, np.empty(steps * n, np.int64), np.empty(steps * n, np.int64))
+    places, before = np.empty(steps * n, np.int64), np.empty(steps * n, np.int64)
+    work = ForwardWork(np.empty(steps * n * d.row, dtype), state, panels.state, places, before)
     xs = np.empty(steps * n * d.x_row, dtype)
     has_resets = batch.resets.size > 0
     for start in range(0, lengths[0], steps):
@@ -211,7 +213,8 @@ def longest_first(rows, start):
 @njit
 def backward_work(count, n, carry, weights, d):
     """Buffers for blocks of `count` rows of n passes."""
-    return BackwardWork(np.empty(count * d.row, carry.dtype), carry, weights, np.empty(count, np.int64), np.empty(count, np.int64))
+    places, before = np.empty(count, np.int64), np.empty(count, np.int64)
+    return BackwardWork(np.empty(count * d.row, carry.dtype), carry, weights, places, before)
 
 
 @njit

@@ -61,7 +61,8 @@ class _Operand(NamedTuple):
     c: list[list[ir.Value]]
 
 
-def _emit_sums(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, init: list[ir.Value], dtype: types.Float) -> list[ir.Value]:
+def _emit_sums(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, init: list[ir.Value],
+               dtype: types.Float) -> list[ir.Value]:
     """The loop over k of one tile: returns the sums, rows x (panels · vectors)."""
     vt, align, suffix = llvm_types(dtype)
     width = shape.panels * shape.vectors

@@ -49,7 +49,7 @@ def _writable(folder: Path) -> bool:
 
 
 def _cache_roots() -> list[Path]:
-    """Where compiled kernels may live, best first: NUMBA_CACHE_DIR alone where it is set, else beside the package, else the user's cache."""
+    """Where compiled kernels may live, best first: NUMBA_CACHE_DIR alone if set, else beside the package, else the user's cache."""
     if config.CACHE_DIR:
         return [Path(config.CACHE_DIR) / "fastbptt"]
     user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")

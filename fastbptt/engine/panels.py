@@ -21,7 +21,7 @@ def padded(n, arr):
 
 @njit
 def leading(n, arr):
-    """Row length for n columns: an odd number of cache lines where rows are long, so that a column does not fall into one set of the cache."""
+    """Row length for n columns: an odd number of cache lines if long, so that a column is spread over all sets of the cache."""
     line = CACHE_LINE // arr.itemsize
     lines = (n + line - 1) // line
     return n if n < 2 * line else (lines | 1) * line

