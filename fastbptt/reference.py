@@ -605,7 +605,7 @@ def jacobians(tape: Tape) -> Array:
 
 def jacobian_product(J: Array, start: int, stop: int) -> Array:
     """∂state_stop/∂state_start (B, S, S) from the step Jacobians (T, B, S, S): J_{stop−1} … J_start."""
-    product = np.broadcast_to(np.eye(J.shape[-1]), J.shape[1:]).copy()
+    product: Array = np.broadcast_to(np.eye(J.shape[-1]), J.shape[1:]).copy()
     for t in range(start, stop):
         product = np.asarray(J[t] @ product)
     return product

@@ -45,6 +45,13 @@ def _flops(cell: Any, batch: Batch) -> float:
     return float(2 * T * B * cell.gates * cell.hidden_size * (cell.hidden_size + cell.input_size))
 
 
+def _rows(batch: Batch, truncation: Truncation) -> int:
+    """Rows that step back together: the passes of all chunks, else the sequences (about, where lengths differ)."""
+    T, B = batch.x.shape[:2]
+    chunks = truncation.stride == truncation.horizon < T
+    return int(B * (T // truncation.horizon)) if chunks else int(B)
+
+
 def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None) -> Tape:
     """All steps of a recurrent cell, h_t = cell(x_t, h_{t−1}).
 
@@ -86,7 +93,7 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     for saved, first in zip(arrays, initial, strict=False):
         saved[0] = first
     batch = Batch(x, steps, NO_RESETS, NO_NOISE[dtype])
-    with parallel_region(_flops(cell, batch)) as go:
+    with parallel_region(_flops(cell, batch), B) as go:
         forward_kernel(arrays, batch, initial, params, cell.options, *threads_for(go))
     return Tape(cell, arrays, batch, initial)
 
@@ -142,7 +149,7 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     dx = np.zeros((0, 0, 0) if ids else batch.x.shape, dtype)
     zeros = [cell.state_type(*[np.zeros_like(a) for a in initial]) for _ in range(2)]
     grads = Grads(cell.params_type(*[np.zeros(a.shape, dtype) for a in params]), dx, zeros[0])
-    with parallel_region(2 * _flops(cell, batch)) as go:
+    with parallel_region(2 * _flops(cell, batch), _rows(batch, truncation)) as go:
         backward_kernel(grads, Errors(dh, zeros[1], zeros[0]), tape.arrays, batch, initial, params, cell.options,
                         truncation.horizon, truncation.stride, *threads_for(go))
     return grads._replace(x=None) if ids else grads

@@ -147,7 +147,7 @@ class Passes(NamedTuple):
     """Whether a step belongs to several passes; then all passes of a sequence are in one shard."""
 
 
-@njit
+@njit(forceinline=True)
 def measure(params, tape, initial):
     """The `Dims` of a scan."""
     T, B, H = tape[0].shape[0] - 1, tape[0].shape[1], tape[0].shape[2]

@@ -138,7 +138,7 @@ def _is_rnn(params: types.Type) -> bool:
 # ---------------------------------------------------------------------------------------------- one row's arithmetic
 
 
-@njit
+@njit(forceinline=True)
 def point_forward(options, tape, work, first, n, dims):
     """n rows: h_t into the tape and the working state, from the pre-activations in `work.z`."""
     n_lanes = simd.lanes(work.z)
@@ -160,7 +160,7 @@ def point_forward(options, tape, work, first, n, dims):
                 simd.store_part(h, to + j, y, dims.H - j)
 
 
-@njit
+@njit(forceinline=True)
 def point_backward(options, tape, work, first, n, dims):
     """n rows: δ_t from the error carried, of which the part that does not pass through W stays in `work.carry`."""
     n_lanes = simd.lanes(work.delta)

@@ -253,13 +253,13 @@ def run_passes(passes, parts, panels, total, grads, errors, tape, batch, initial
         shard_products(parts, panels, grads, work, m, tape, batch, initial, params)
 
 
-@njit
+@njit(forceinline=True)
 def passes_overlap(total):
     """Whether δ is summed over passes first."""
     return total.size > 0
 
 
-@njit
+@njit(forceinline=True)
 def set_place(work, m, b, step, batch, d):
     """Note where row m of the block lies: step `step` of sequence b."""
     place = (step - 1) * d.B + b
@@ -268,7 +268,7 @@ def set_place(work, m, b, step, batch, d):
     return place
 
 
-@njit
+@njit(forceinline=True)
 def leave_step(b, step, i, before, carry, dinitial, outgoing, d):
     """Hand the error of row i to where it goes when it leaves its sequence: at a reset, and at step 1."""
     if before < 0:

@@ -209,14 +209,14 @@ _column_tile = _tile_intrinsic(_column_shapes(), by_rows=False)
 _WIDE_1, _WIDE_2 = _WIDE[1], _WIDE[2]
 
 
-@njit
+@njit(forceinline=True)
 def group_size(left):
     """Rows of the next tile when `left` rows are left: as equal as possible, at most MAX_ROWS."""
     groups = (left + MAX_ROWS - 1) // MAX_ROWS
     return (left + groups - 1) // groups
 
 
-@njit
+@njit(forceinline=True)
 def rows_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors, add):
     """C (M, vectors) = [C where `add`] + A (M, K) B: A row after row, B in panels of K rows."""
     n_lanes = simd.lanes(A)

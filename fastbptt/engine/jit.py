@@ -49,7 +49,7 @@ def _writable(folder: Path) -> bool:
 
 
 def _cache_roots() -> list[Path]:
-    """Where compiled kernels may live, best first: NUMBA_CACHE_DIR alone if set, else beside the package, else the user's cache."""
+    """Where compiled kernels may live, best first: NUMBA_CACHE_DIR alone if set, else the package, else the user cache."""
     if config.CACHE_DIR:
         return [Path(config.CACHE_DIR) / "fastbptt"]
     user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -161,8 +161,9 @@ def njit(function: Callable[..., Any] | None = None, *, python: bool = False, fo
 
 
 def overload(function: Callable[..., Any], *, prefer_literal: bool = False) -> Any:
-    """`numba.extending.overload` whose implementations are building blocks."""
-    return extending.overload(function, prefer_literal=prefer_literal, jit_options={**_FLAGS, "pipeline_class": _BlockCompiler})
+    """`numba.extending.overload` whose implementations are building blocks, inlined into the one place that calls each."""
+    options = {**_FLAGS, "pipeline_class": _BlockCompiler, "forceinline": True}
+    return extending.overload(function, prefer_literal=prefer_literal, jit_options=options)
 
 
 def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:

@@ -12,14 +12,14 @@ from .jit import njit
 CACHE_LINE = 64
 
 
-@njit
+@njit(forceinline=True)
 def padded(n, arr):
     """n rounded up to whole vectors of the array's dtype, and to a multiple of 4 as the products over columns need."""
     unit = max(simd.lanes(arr), 4)
     return (n + unit - 1) // unit * unit
 
 
-@njit
+@njit(forceinline=True)
 def leading(n, arr):
     """Row length for n columns: an odd number of cache lines if long, so that a column is spread over all sets of the cache."""
     line = CACHE_LINE // arr.itemsize
@@ -27,13 +27,13 @@ def leading(n, arr):
     return n if n < 2 * line else (lines | 1) * line
 
 
-@njit
+@njit(forceinline=True)
 def vectors_in(columns, arr):
     """Vectors in a padded number of columns."""
     return columns // simd.lanes(arr)
 
 
-@njit
+@njit(forceinline=True)
 def panel_place(column, K, vectors, arr):
     """Offset of (k = 0, column) in panels of K rows, and the distance between rows of its panel."""
     width = PANEL * simd.lanes(arr)
@@ -65,7 +65,7 @@ def pack_rows(out, at, K, k0, W, row0, rows, cols, vectors):
             simd.store(out, at + place + (k0 + r) * step, simd.load_part(W, source + j, cols - j))
 
 
-@njit
+@njit(forceinline=True)
 def copy_row(out, o, src, s, n):
     """out[o : o + n] = src[s : s + n]."""
     n_lanes = simd.lanes(out)
@@ -77,7 +77,7 @@ def copy_row(out, o, src, s, n):
         simd.store_part(out, o + j, simd.load_part(src, s + j, n - j), n - j)
 
 
-@njit
+@njit(forceinline=True)
 def add_row(out, o, src, s, n):
     """out[o : o + n] += src[s : s + n]."""
     n_lanes = simd.lanes(out)
@@ -89,7 +89,7 @@ def add_row(out, o, src, s, n):
         simd.store_part(out, o + j, simd.load_part(out, o + j, n - j) + simd.load_part(src, s + j, n - j), n - j)
 
 
-@njit
+@njit(forceinline=True)
 def gather_row(out, o, width, src, s, n):
     """out[o : o + width] = src[s : s + n], then zeros; width is padded to whole vectors."""
     n_lanes = simd.lanes(out)

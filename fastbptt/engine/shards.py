@@ -17,6 +17,7 @@ from . import fork
 from .jit import njit
 
 MAX_SHARDS = 8
+LEAST_ROWS = 4             # rows that make a shard: fewer leave the registers of a product half empty
 SMALL_FLOPS = 300_000      # below this a call is over before a second thread has woken up (measured: docs/performance.md)
 BLOCK_FLOATS = 32_768      # floats of one working buffer of a block of steps: 128 KiB, a quarter of a usual L2
 MIN_BLOCK_ROWS = 256       # rows of a block at least: the sums over rows reload C once per block
@@ -25,7 +26,7 @@ MIN_BLOCK_ROWS = 256       # rows of a block at least: the sums over rows reload
 @njit
 def shard_count(rows, hidden):
     """Shards for `rows` rows: enough rows in each that reading the weights once per step is paid for."""
-    least = 4 if hidden <= 160 else 8 if hidden <= 320 else 32
+    least = LEAST_ROWS if hidden <= 160 else 8 if hidden <= 320 else 32
     return max(1, min(MAX_SHARDS, rows // least))
 
 
@@ -45,14 +46,13 @@ def forked() -> bool:
 
 
 class parallel_region:
-    """`with parallel_region(flops) as go:` — `go` says whether this call may fork threads, alone, now."""
+    """`with parallel_region(flops, rows) as go:` — `go` says whether this call may fork threads, alone, now."""
 
-    def __init__(self, flops: float):
-        self._flops = flops
+    def __init__(self, flops: float, rows: int):
+        self._worth = flops >= SMALL_FLOPS and rows >= 2 * LEAST_ROWS
 
     def __enter__(self) -> bool:
-        self._held = (self._flops >= SMALL_FLOPS and numba.get_num_threads() > 1 and not forked()
-                      and _entered.acquire(blocking=False))
+        self._held = self._worth and numba.get_num_threads() > 1 and not forked() and _entered.acquire(blocking=False)
         return self._held
 
     def __exit__(self, *exc: object) -> None:
