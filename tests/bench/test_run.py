@@ -1,6 +1,7 @@
 """The run: a wrong gradient is caught before anything is timed, turns are interleaved, figures are what they claim."""
 
 import importlib
+import io
 import json
 import threading
 import time
@@ -146,7 +147,7 @@ def test_plot_writes_a_png(tmp_path):
 
 
 def test_table_shows_every_figure_on_a_narrow_terminal():
-    console = pytest.importorskip("rich.console").Console(width=80, record=True, file=open("/dev/null", "w"))
+    console = pytest.importorskip("rich.console").Console(width=80, record=True, file=io.StringIO())
     console.print(report().table())
     text = console.export_text()
     assert all(figure in text for figure in ("0.10", "0.80", "0.50", "12.3", "6.14", "5.00", "8.00"))

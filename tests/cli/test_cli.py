@@ -1,0 +1,38 @@
+"""The commands as a user types them."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments):
+    command = [sys.executable, "-W", "error", "-m", "fastbptt", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("bench", "--threads", "two"), ("bench", "--cells", "cnn"),
+                                       ("bench", "--out", "x.txt"), ("bench", "--threads", "0"), ("gradcheck", "--seed", "-1")])
+def test_bad_arguments_are_one_line_and_status_2(arguments):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_info():
+    done = run("info")
+    assert done.returncode == 0 and "vector width" in done.stdout and "cache" in done.stdout
+
+
+def test_gradcheck():
+    done = run("gradcheck")
+    assert done.returncode == 0 and done.stdout.count("relative difference") == 5
+
+
+def test_bench_writes_what_it_measured(tmp_path):
+    done = run("bench", "--peers", "numpy", "--classes", "S", "--seconds", "0.1", "--out", tmp_path / "b.json")
+    assert done.returncode == 0, done.stderr
+    assert "rnn-float32-S" in done.stdout
+    assert json.loads((tmp_path / "b.json").read_text())
