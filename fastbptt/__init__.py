@@ -4,19 +4,32 @@ from .bptt.passes import Tape, backward, forward, step
 from .bptt.truncation import Truncation
 from .cells.rnn import RNN, RNNParams, RNNState
 from .engine.shards import get_num_threads, set_num_threads
+from .training.clip import clip_by_norm, clip_by_value
+from .training.model import ModelParams, SequenceModel
+from .training.optim import SGD, Adam
+from .training.readout import ReadoutParams
+from .training.sequences import pad
 
 __version__ = "0.1.0"
 
 __all__ = [
     "RNN",
+    "SGD",
+    "Adam",
     "Grads",
+    "ModelParams",
     "RNNParams",
     "RNNState",
+    "ReadoutParams",
+    "SequenceModel",
     "Tape",
     "Truncation",
     "backward",
+    "clip_by_norm",
+    "clip_by_value",
     "forward",
     "get_num_threads",
+    "pad",
     "set_num_threads",
     "step",
 ]

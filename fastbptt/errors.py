@@ -222,3 +222,61 @@ def check_tape(cell: Any, tape: Any, kind: Any, dtype: np.dtype[Any]) -> None:
     if tape.arrays.h.dtype != dtype:
         raise TypeError(f"params: expected {tape.arrays.h.dtype} like the tape, got {dtype}; "
                         "use the parameters that forward was given")
+
+
+# ---- training
+
+
+def check_positive(name: str, value: Any) -> float:
+    """A finite number above 0."""
+    number = check_number(name, value)
+    if number <= 0:
+        raise ValueError(f"{name}: expected a number above 0, got {value}")
+    return number
+
+
+def check_fraction(name: str, value: Any) -> float:
+    """A number in 0 ≤ value < 1."""
+    number = check_number(name, value)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name}: expected 0 ≤ {name} < 1, got {value}")
+    return number
+
+
+def check_output_params(model: Any, params: Any) -> None:
+    """Parameters of this model: a cell's and a readout's of one dtype."""
+    if not hasattr(params, "readout") or not hasattr(params, "cell"):
+        raise TypeError(f"params: expected ModelParams(cell, readout) as SequenceModel.init makes them, "
+                        f"got {type(params).__name__}")
+    dtype = check_params(model.cell, params.cell)[0].dtype
+    O, H = model.output_size, model.cell.hidden_size  # noqa: E741
+    check_array("params.readout.V", params.readout.V, (O, H), dtype)
+    check_array("params.readout.c", params.readout.c, (O,), dtype)
+
+
+def check_weights(weights: Any, T: int, B: int, valid: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """(T, B) finite loss weights in `dtype`, 0 where a step does not count anyway."""
+    array = as_array("weights", weights, f"expected ({T}, {B})")
+    if array.shape != (T, B):
+        raise ValueError(f"weights: expected ({T}, {B}), one for each step and sequence, got {shape_text(array.shape)}")
+    counted: np.ndarray[Any, Any] = np.where(valid, array, 0).astype(dtype)
+    if not np.isfinite(counted).all():
+        raise ValueError("weights: expected finite numbers at valid steps, got NaN or Inf; 0 switches a step off")
+    return counted
+
+
+def check_targets(y: Any, leading: tuple[int, ...], place: tuple[Any, ...], outputs: int, dtype: np.dtype[Any],
+                  ids: bool) -> np.ndarray[Any, Any]:
+    """The targets of the counted steps: ids in 0 … O−1, or real rows of O numbers."""
+    shape = leading if ids else (*leading, outputs)
+    array = as_array("y", y, f"expected {shape_text(shape)}")
+    if array.shape != shape:
+        raise ValueError(f"y: expected {shape_text(shape)}, got {shape_text(array.shape)}")
+    if not ids:
+        return np.asarray(array[place], dtype)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"y: expected integer ids in 0 … {outputs - 1}, got {array.dtype}")
+    counted = np.asarray(array[place], np.int64)
+    if counted.size and (counted.min() < 0 or counted.max() >= outputs):
+        raise ValueError(f"y: expected ids in 0 … {outputs - 1}, got values from {counted.min()} to {counted.max()}")
+    return counted

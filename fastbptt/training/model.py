@@ -1,0 +1,139 @@
+"""A recurrent cell with a readout and a loss: many-to-many and many-to-one."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array
+from ..bptt.passes import Tape, backward, forward
+from ..bptt.truncation import Truncation
+from ..cells.init import glorot
+from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights
+from . import losses
+from .readout import ReadoutParams, readout_backward, readout_forward
+
+MODES = ("many_to_many", "many_to_one")
+
+
+class ModelParams(NamedTuple):
+    """Parameters of a SequenceModel, and their gradients."""
+
+    cell: Any
+    readout: ReadoutParams
+
+
+class _Counted(NamedTuple):
+    """The steps whose loss counts: their places in (T, B), weights, states and targets."""
+
+    t: Array
+    b: Array
+    weight: Array
+    h: Array
+    y: Array
+
+
+@dataclass(frozen=True)
+class SequenceModel:
+    """h = cell(x), z = V h + c, L = Σ loss(z, y): at every step, or at the last valid one of each sequence.
+
+    Parameters
+    ----------
+    cell : RNN
+    output_size : int
+        O.
+    loss : {"softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"}
+        −log ŷ_target; −y log ŷ − (1−y) log(1−ŷ) summed over outputs; ½ (y − ŷ)² summed over outputs.
+    mode : {"many_to_many", "many_to_one"}
+
+    Examples
+    --------
+    >>> import numpy as np, fastbptt as fb
+    >>> model = fb.SequenceModel(fb.RNN(4, 8), output_size=4)
+    >>> params = model.init(seed=0)
+    >>> ids = np.array([[0], [1], [1], [2], [3]])
+    >>> loss, grads = model.loss_and_grad(params, ids[:-1], ids[1:])
+    >>> grads.readout.V.shape
+    (4, 8)
+    """
+
+    cell: Any
+    output_size: int
+    loss_name: str = "softmax_cross_entropy"
+    mode: str = "many_to_many"
+
+    def __init__(self, cell: Any, output_size: int, loss: str = "softmax_cross_entropy", mode: str = "many_to_many"):
+        object.__setattr__(self, "cell", cell)
+        object.__setattr__(self, "output_size", check_size("output_size", output_size))
+        object.__setattr__(self, "loss_name", check_choice("loss", loss, losses.NAMES))
+        object.__setattr__(self, "mode", check_choice("mode", mode, MODES))
+
+    def init(self, seed: int = 0, dtype: Any = np.float32, **options: Any) -> ModelParams:
+        """Initial parameters: the cell's (`options` go to its init), V by Glorot, c = 0."""
+        cell = self.cell.init(seed=seed, dtype=dtype, **options)
+        rng = np.random.default_rng([seed, 1])
+        V = glorot(rng, self.output_size, self.cell.hidden_size)
+        return ModelParams(cell, ReadoutParams(V.astype(cell[0].dtype), np.zeros(self.output_size, cell[0].dtype)))
+
+    def loss_and_grad(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, truncation: Truncation | None = None,
+                      state: Any = None, weights: Any = None, reduction: str = "sum") -> tuple[float, ModelParams]:
+        """L and its gradient with respect to every parameter.
+
+        Parameters
+        ----------
+        params : ModelParams
+        x, lengths, state, truncation
+            As for `forward` and `backward`. The readout's gradients are never truncated.
+        y : ids (T, B) or (B,) for softmax, else real (T, B, O) or (B, O)
+        weights : (T, B), optional
+            Factor of the loss of every step; a step of weight 0 is not read. Many-to-one uses that of the last valid step.
+        reduction : {"sum", "mean"}
+            "mean" divides by the number of valid steps of weight ≠ 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type, shape, dtype or range; the message names it.
+        """
+        tape, counted, scale = self._counted(params, x, y, lengths, state, weights, reduction)
+        terms, dz = losses.point_losses(self.loss_name, readout_forward(params.readout, counted.h), counted.y)
+        factor = (counted.weight * scale).astype(dz.dtype)
+        readout, rows = readout_backward(params.readout, counted.h, dz * factor[:, None])
+        dh = np.zeros(tape.h.shape, tape.h.dtype)
+        dh[counted.t, counted.b] = rows
+        grads = backward(self.cell, params.cell, tape, dh, truncation)
+        return float((terms * factor).sum(dtype=np.float64)), ModelParams(grads.params, readout)
+
+    def loss(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
+             reduction: str = "sum") -> float:
+        """L alone; arguments as for `loss_and_grad`."""
+        _, counted, scale = self._counted(params, x, y, lengths, state, weights, reduction)
+        terms, _ = losses.point_losses(self.loss_name, readout_forward(params.readout, counted.h), counted.y)
+        return float((terms * counted.weight).sum(dtype=np.float64) * scale)
+
+    def predict(self, params: ModelParams, x: Any, lengths: Any = None, state: Any = None) -> Array:
+        """ŷ: (T, B, O), or (B, O) for many-to-one; at padded steps the prediction from the held state."""
+        check_output_params(self, params)
+        tape = forward(self.cell, params.cell, x, state, lengths)
+        h = tape.h if self.mode == "many_to_many" else tape.h[-1]
+        return losses.predictions(self.loss_name, readout_forward(params.readout, h))
+
+    def _counted(self, params: ModelParams, x: Any, y: Any, lengths: Any, state: Any, weights: Any,
+                 reduction: str) -> tuple[Tape, _Counted, float]:
+        """Forward, and the steps whose loss counts."""
+        check_choice("reduction", reduction, ("sum", "mean"))
+        check_output_params(self, params)
+        tape = forward(self.cell, params.cell, x, state, lengths)
+        T, B, _ = tape.h.shape
+        steps, dtype = tape.batch.lengths, tape.h.dtype
+        valid = np.arange(T)[:, None] < steps
+        if self.mode == "many_to_one":
+            valid = np.arange(T)[:, None] == steps - 1
+        factor = np.ones((T, B), dtype) if weights is None else check_weights(weights, T, B, valid, dtype)
+        t, b = np.nonzero(valid & (factor != 0))
+        place = (t, b) if self.mode == "many_to_many" else (b,)
+        targets = check_targets(y, (T, B) if self.mode == "many_to_many" else (B,), place, self.output_size, dtype,
+                                self.loss_name == "softmax_cross_entropy")
+        scale = 1.0 / max(1, len(t)) if reduction == "mean" else 1.0
+        return tape, _Counted(t, b, factor[t, b], tape.h[t, b], targets), scale

@@ -1,0 +1,35 @@
+"""Functions over NamedTuples of arrays, nested or not."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array
+
+
+def leaves(tree: Any) -> Iterator[Array]:
+    """The arrays of a tree, in order."""
+    if isinstance(tree, tuple):
+        for branch in tree:
+            yield from leaves(branch)
+    elif tree is not None:
+        yield tree
+
+
+def tree_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """The tree of function(leaf, …) over trees of one shape."""
+    if isinstance(tree, tuple):
+        branches = [tree_map(function, *parts) for parts in zip(tree, *others, strict=True)]
+        return type(tree)(*branches) if hasattr(tree, "_fields") else tuple(branches)
+    return None if tree is None else function(tree, *others)
+
+
+def global_norm(tree: Any) -> float:
+    """√ of the sum of the squares of every number in the tree, in float64 and safe from overflow."""
+    arrays = [np.asarray(a, np.float64).ravel() for a in leaves(tree)]
+    largest = max((float(np.abs(a).max()) for a in arrays if a.size), default=0.0)
+    if largest == 0 or not np.isfinite(largest):
+        return largest
+    return largest * float(np.sqrt(sum(float(((a / largest) ** 2).sum()) for a in arrays)))
