@@ -172,7 +172,7 @@ def select(
     Examples
     --------
     >>> from fastbptt.bench.cases import select
-    >>> [case.H for case in select(["gru"], size_classes=["L"])]
+    >>> [case.H for case in select(["rnn"], size_classes=["L"])]
     [256, 512]
     """
     chosen = {"cells": (set(cells), CELLS), "dtypes": (set(dtypes), DTYPES), "size_classes": (set(size_classes), SIZE_CLASSES)}
