@@ -45,7 +45,7 @@ def _pack_inputs(x, params, dims):
         K = dims.I + 1
         vectors = vectors_in(lay.in_count * dims.Hp, params.U)
         out = np.zeros(K * vectors * simd.lanes(params.U), params.U.dtype)
-        flat, b = params.U.reshape(-1), params.b
+        flat, b = params.U.ravel(), params.b
         for p in range(lay.in_count):
             g = (p + lay.in_turn) % lay.in_count
             pack_transposed(out, 0, K, vectors, p * dims.Hp, flat, g * dims.H, dims.H, dims.I)
@@ -66,7 +66,7 @@ def _input_rows(x, z, xs, weights, params, places, count, dims):
     if _is_ids(x):
         def gathered(x, z, xs, weights, params, places, count, dims):
             lay = layout(params)
-            ids, U, b = x.reshape(-1), params.U, params.b
+            ids, U, b = x.ravel(), params.U, params.b
             for m in range(count):
                 column = ids[places[m]]
                 for p in range(lay.in_count):
@@ -79,7 +79,7 @@ def _input_rows(x, z, xs, weights, params, places, count, dims):
         return gathered
 
     def dense(x, z, xs, weights, params, places, count, dims):
-        flat = x.reshape(-1)
+        flat = x.ravel()
         width = padded(dims.I + 1, z)
         for m in range(count):
             gather_row(xs, m * dims.x_row, width, flat, places[m] * dims.I, dims.I)
@@ -113,7 +113,7 @@ def input_gradients(x, dx, partial, weights, params, delta, places, count, dims)
 def _input_gradients(x, dx, partial, weights, params, delta, places, count, dims):
     if _is_ids(x):
         def scattered(x, dx, partial, weights, params, delta, places, count, dims):
-            ids = x.reshape(-1)
+            ids = x.ravel()
             width = layout(params).in_count * dims.Hp
             for m in range(count):
                 add_row(partial, ids[places[m]] * width, delta, m * dims.row, width)
@@ -125,7 +125,7 @@ def _input_gradients(x, dx, partial, weights, params, delta, places, count, dims
         width = padded(dims.I + 1, delta)
         vectors = vectors_in(width, delta)
         n_lanes = simd.lanes(delta)
-        flat = x.reshape(-1)
+        flat = x.ravel()
         xs = np.empty(count * width, delta.dtype)
         for v in range(vectors):
             place, step = panel_place(v * n_lanes, count, vectors, delta)
@@ -140,7 +140,7 @@ def _input_gradients(x, dx, partial, weights, params, delta, places, count, dims
             width = padded(dims.I, delta)
             out = np.empty(count * width, delta.dtype)
             rows_times_panels(out, 0, width, delta, 0, dims.row, count, columns, weights, 0, vectors_in(width, delta), False)
-            to = dx.reshape(-1)
+            to = dx.ravel()
             for m in range(count):
                 add_row(to, places[m] * dims.I, out, m * width, dims.I)
     return dense
@@ -161,7 +161,7 @@ def _pack_input_gradient(x, params, dims):
         K = lay.in_count * dims.Hp
         vectors = vectors_in(padded(dims.I, params.U), params.U)
         out = np.zeros(K * vectors * simd.lanes(params.U), params.U.dtype)
-        flat = params.U.reshape(-1)
+        flat = params.U.ravel()
         for p in range(lay.in_count):
             g = (p + lay.in_turn) % lay.in_count
             pack_rows(out, 0, K, p * dims.Hp, flat, g * dims.H, dims.H, dims.I, vectors)
@@ -191,7 +191,7 @@ def _add_input_partial(x, dparams, partial, dims):
     def dense(x, dparams, partial, dims):
         lay = layout(dparams)
         width = padded(dims.I + 1, partial)
-        flat = dparams.U.reshape(-1)
+        flat = dparams.U.ravel()
         for p in range(lay.in_count):
             g = (p + lay.in_turn) % lay.in_count
             for j in range(dims.H):

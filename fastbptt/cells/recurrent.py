@@ -16,7 +16,7 @@ def forward_recurrent(W, first, gates, dims):
     vectors = vectors_in(gates * dims.Hp, W)
     out = np.zeros(dims.H * vectors * simd.lanes(W), W.dtype)
     for g in range(gates):
-        pack_transposed(out, 0, dims.H, vectors, g * dims.Hp, W.reshape(-1), (first + g) * dims.H, dims.H, dims.H)
+        pack_transposed(out, 0, dims.H, vectors, g * dims.Hp, W.ravel(), (first + g) * dims.H, dims.H, dims.H)
     return out
 
 
@@ -26,14 +26,14 @@ def backward_recurrent(W, first, gates, dims):
     K, vectors = gates * dims.Hp, vectors_in(dims.Hp, W)
     out = np.zeros(K * vectors * simd.lanes(W), W.dtype)
     for g in range(gates):
-        pack_rows(out, 0, K, g * dims.Hp, W.reshape(-1), (first + g) * dims.H, dims.H, dims.H, vectors)
+        pack_rows(out, 0, K, g * dims.Hp, W.ravel(), (first + g) * dims.H, dims.H, dims.H, vectors)
     return out
 
 
 @njit
 def recurrent_gradient(partial, tape, initial, work, first, gates, count, dims):
     """partial (gates · Hp, Hp) += δᵀ h_{t−1} over `count` rows, for `gates` gates from gate `first` of the row on."""
-    h = gather_panels(tape.h.reshape(-1), initial.h.reshape(-1), work.before, count, dims)
+    h = gather_panels(tape.h.ravel(), initial.h.ravel(), work.before, count, dims)
     columns_times_panels(partial, 0, dims.Hp, work.delta, first * dims.Hp, dims.row, gates * dims.Hp, count, h, 0,
                          vectors_in(dims.Hp, partial))
 
@@ -41,7 +41,7 @@ def recurrent_gradient(partial, tape, initial, work, first, gates, count, dims):
 @njit
 def add_recurrent(dW, partial, gates, dims):
     """dW += a shard's part."""
-    flat = dW.reshape(-1)
+    flat = dW.ravel()
     for g in range(gates):
         for j in range(dims.H):
             add_row(flat, (g * dims.H + j) * dims.H, partial, (g * dims.Hp + j) * dims.Hp, dims.H)

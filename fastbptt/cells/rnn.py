@@ -142,7 +142,7 @@ def _is_rnn(params: types.Type) -> bool:
 def point_forward(options, tape, work, first, n, dims):
     """n rows: h_t into the tape and the working state, from the pre-activations in `work.z`."""
     n_lanes = simd.lanes(work.z)
-    h, saved = tape.h.reshape(-1), tape.y.reshape(-1)
+    h, saved = tape.h.ravel(), tape.y.ravel()
     alpha = options.leak
     for i in range(n):
         place = work.places[first + i]
@@ -164,7 +164,7 @@ def point_forward(options, tape, work, first, n, dims):
 def point_backward(options, tape, work, first, n, dims):
     """n rows: δ_t from the error carried, of which the part that does not pass through W stays in `work.carry`."""
     n_lanes = simd.lanes(work.delta)
-    h, saved = tape.h.reshape(-1), tape.y.reshape(-1)
+    h, saved = tape.h.ravel(), tape.y.ravel()
     alpha = options.leak
     for i in range(n):
         place = work.places[first + i]

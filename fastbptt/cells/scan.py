@@ -68,7 +68,7 @@ def descending(keys):
 def load_state(state, i, source, b, dims):
     """Row i of the working states becomes row b of `source`, arrays (rows, H)."""
     for k in range(len(source)):
-        gather_row(state, i * dims.state_row + k * dims.Hp, dims.Hp, source[k].reshape(-1), b * dims.H, dims.H)
+        gather_row(state, i * dims.state_row + k * dims.Hp, dims.Hp, source[k].ravel(), b * dims.H, dims.H)
 
 
 @njit
@@ -103,7 +103,7 @@ def forward_shard(shard, arguments):
     state = np.empty(n * d.state_row, dtype)
     for i in range(n):
         for k in range(len(initial)):
-            gather_row(state, i * d.state_row + k * d.Hp, d.Hp, tape[k].reshape(-1), rows[i] * d.H, d.H)
+            gather_row(state, i * d.state_row + k * d.Hp, d.Hp, tape[k].ravel(), rows[i] * d.H, d.H)
     steps = min(d.T, max(1, block_rows(d.row + d.x_row) // n))
     places, before = np.empty(steps * n, np.int64), np.empty(steps * n, np.int64)
     work = ForwardWork(np.empty(steps * n * d.row, dtype), state, panels.state, places, before)
@@ -132,7 +132,7 @@ def forward_shard(shard, arguments):
 @njit
 def add_noise(z, noise, places, count, dims):
     """Add the noise to the pre-activations (cells with one gate)."""
-    flat = noise.reshape(-1)
+    flat = noise.ravel()
     for m in range(count):
         for j in range(dims.H):
             z[m * dims.row + j] += flat[places[m] * dims.H + j]
@@ -144,7 +144,7 @@ def hold_states(rows, lengths, tape, states, dims):
     width = dims.B * dims.H
     for i in range(rows.size):
         for k in range(states):
-            flat = tape[k].reshape(-1)
+            flat = tape[k].ravel()
             for t in range(lengths[i], dims.T):
                 at = t * width + rows[i] * dims.H
                 copy_row(flat, at + width, flat, at, dims.H)
@@ -228,7 +228,7 @@ def run_passes(passes, parts, panels, total, grads, errors, tape, batch, initial
     for i in range(n):
         if passes[i, 1] == batch.lengths[passes[i, 0]]:
             load_state(work.carry, i, errors.incoming, passes[i, 0], d)
-    dh = errors.h.reshape(-1)
+    dh = errors.h.ravel()
     m = 0
     for lag in range(longest):
         while passes[n - 1, 1] - passes[n - 1, 3] <= lag:
@@ -274,12 +274,12 @@ def leave_step(b, step, i, before, carry, dinitial, outgoing, d):
     if before < 0:
         for k in range(len(dinitial)):
             at = i * d.state_row + k * d.Hp
-            add_row(dinitial[k].reshape(-1), b * d.H, carry, at, d.H)
+            add_row(dinitial[k].ravel(), b * d.H, carry, at, d.H)
             for j in range(d.Hp):
                 carry[at + j] = 0
     elif step == 1:
         for k in range(len(outgoing)):
-            add_row(outgoing[k].reshape(-1), b * d.H, carry, i * d.state_row + k * d.Hp, d.H)
+            add_row(outgoing[k].ravel(), b * d.H, carry, i * d.state_row + k * d.Hp, d.H)
 
 
 @njit
