@@ -1,17 +1,15 @@
 """One layer forward, and forward + backward beside its rivals, over the sizes S, M and L."""
 
-from fastbptt.bench.cases import CELLS, DTYPES, SHAPES, Case
+from dataclasses import replace
+
+from fastbptt.bench.cases import CELLS, DTYPES, Case, select
 from fastbptt.bench.peers import OURS, PEERS, OursSide, checked_setup
 
-SIZES = {
-    f"{size_class}-T{T}-B{B}-I{I}-H{H}": (size_class, T, B, I, H) for size_class in "SML"
-    for T, B, I, H in SHAPES[size_class]  # noqa: E741
-}
+SIZES = {case.name.removeprefix("rnn-float32-"): case for case in select(["rnn"], ["float32"])}
 
 
 def case_of(cell: str, size: str, dtype: str) -> Case:
-    size_class, *shape = SIZES[size]
-    return Case(cell, *shape, dtype=dtype, size_class=size_class)
+    return replace(SIZES[size], cell=cell, dtype=dtype)
 
 
 class Forward:

@@ -4,11 +4,14 @@ from .bptt.passes import Tape, backward, forward, step
 from .bptt.truncation import Truncation
 from .cells.rnn import RNN, RNNParams, RNNState
 from .engine.shards import get_num_threads, set_num_threads
+from .errors import FileError
 from .training.clip import clip_by_norm, clip_by_value
+from .training.fit import fit
 from .training.model import ModelParams, SequenceModel
 from .training.optim import SGD, Adam
 from .training.readout import ReadoutParams
 from .training.sequences import pad
+from .training.storage import load_model, save_model
 
 __version__ = "0.1.0"
 
@@ -16,6 +19,7 @@ __all__ = [
     "RNN",
     "SGD",
     "Adam",
+    "FileError",
     "Grads",
     "ModelParams",
     "RNNParams",
@@ -27,9 +31,12 @@ __all__ = [
     "backward",
     "clip_by_norm",
     "clip_by_value",
+    "fit",
     "forward",
     "get_num_threads",
+    "load_model",
     "pad",
+    "save_model",
     "set_num_threads",
     "step",
 ]

@@ -280,3 +280,7 @@ def check_targets(y: Any, leading: tuple[int, ...], place: tuple[Any, ...], outp
     if counted.size and (counted.min() < 0 or counted.max() >= outputs):
         raise ValueError(f"y: expected ids in 0 … {outputs - 1}, got values from {counted.min()} to {counted.max()}")
     return counted
+
+
+class FileError(ValueError):
+    """A file that is not what it should be."""

@@ -37,12 +37,16 @@ PRODUCTS_PER_CASE = 3
 
 
 def settle(limit_seconds: float = 1.0) -> None:
-    """Sleeps until no thread of this process has used a core for 12 ms, at most ``limit_seconds``."""
-    deadline, quiet = time.perf_counter() + limit_seconds, 0
-    while quiet < 3 and time.perf_counter() < deadline:  # one slice alone may miss a thread that waits for its core
+    """Sleeps until all threads of this process together left the cores alone for 20 ms, at most ``limit_seconds``.
+
+    Shorter looks are blind: kernels book the time of a running thread at their ticks, every 4 to 10 ms.
+    """
+    deadline = time.perf_counter() + limit_seconds
+    while time.perf_counter() < deadline:
         busy = time.process_time()
-        time.sleep(0.004)
-        quiet = quiet + 1 if time.process_time() - busy < 0.001 else 0
+        time.sleep(0.02)
+        if time.process_time() - busy < 0.002:
+            return
 
 
 def _turn(side: Side, calls: int, warm: bool) -> float:

@@ -1,0 +1,142 @@
+"""Weights on disk: npz without pickle, checked before it is read, replaced in one piece."""
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from ..arrays import Array
+from ..cells.rnn import RNN
+from ..errors import FileError
+from .model import ModelParams, SequenceModel
+from .readout import ReadoutParams
+
+FORMAT, VERSION = "fastbptt-model", 1
+HEADER = "header"
+LARGEST_HEADER = 65_536
+CELLS = {"RNN": RNN}
+DAMAGED = (zipfile.BadZipFile, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, MemoryError)
+
+
+def save_model(path: str | os.PathLike[str], model: SequenceModel, params: ModelParams) -> None:
+    """Write a model and its parameters to an npz file, under its final name only when it is complete.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists; written beside it first, so that a full disk leaves the old file as it was.
+    model : SequenceModel
+    params : ModelParams
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or the disk is full.
+
+    Examples
+    --------
+    >>> import tempfile, os, fastbptt as fb
+    >>> model = fb.SequenceModel(fb.RNN(3, 4), output_size=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fb.save_model(os.path.join(folder, "model.npz"), model, model.init(seed=0))
+    ...     loaded, params = fb.load_model(os.path.join(folder, "model.npz"))
+    >>> loaded == model, params.cell.W.shape
+    (True, (4, 4))
+    """
+    path = Path(path)
+    cell = {field.name: getattr(model.cell, field.name) for field in fields(model.cell)}
+    header = {"format": FORMAT, "version": VERSION, "cell": type(model.cell).__name__, "cell_options": cell,
+              "output_size": model.output_size, "loss": model.loss_name, "mode": model.mode}
+    arrays = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8), **_named(params)}
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[SequenceModel, ModelParams]:
+    """The model and the parameters of a file that `save_model` wrote.
+
+    Names, shapes and dtypes are read from the headers and compared with the model's before any array is allocated.
+
+    Raises
+    ------
+    FileError
+        A ValueError: the file is truncated, of another format or a newer version, or its arrays are not those of its model.
+    OSError
+        If the file cannot be opened.
+    """
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _read(archive)
+        except FileError as error:
+            raise FileError(f"{path}: {error}") from None
+        except DAMAGED as error:
+            raise FileError(f"{path}: expected a model that fastbptt saved, got a damaged or foreign file ({error})") from None
+
+
+def _named(params: ModelParams) -> dict[str, Array]:
+    return {f"{group}.{name}": array for group in params._fields for name, array in getattr(params, group)._asdict().items()}
+
+
+def _read(archive: zipfile.ZipFile) -> tuple[SequenceModel, ModelParams]:
+    header = _read_header(archive)
+    cell = CELLS[header["cell"]](**header["cell_options"])
+    model = SequenceModel(cell, header["output_size"], header["loss"], header["mode"])
+    shapes = {f"cell.{name}": shape for name, shape in cell.shapes.items()}
+    shapes |= {"readout.V": (model.output_size, cell.hidden_size), "readout.c": (model.output_size,)}
+    found = {name.removesuffix(".npy") for name in archive.namelist()}
+    if found != {HEADER, *shapes}:
+        raise FileError(f"expected the arrays {', '.join(sorted(shapes))}, got {', '.join(sorted(found - {HEADER}))}")
+    dtypes = set()
+    for name, shape in shapes.items():
+        with archive.open(f"{name}.npy") as stream:
+            given, dtype = _array_header(stream)
+        if given != shape or dtype not in (np.float32, np.float64):
+            raise FileError(f"{name}: expected {shape} of float32 or float64, got {given} of {dtype}")
+        dtypes.add(dtype)
+    if len(dtypes) > 1:
+        raise FileError(f"expected arrays of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+    arrays = {name: _array(archive, name) for name in shapes}
+    return model, ModelParams(cell.params_type(*[arrays[f"cell.{name}"] for name in cell.shapes]),
+                              ReadoutParams(arrays["readout.V"], arrays["readout.c"]))
+
+
+def _read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
+    with archive.open(f"{HEADER}.npy") as stream:
+        shape, dtype = _array_header(stream)
+    if dtype != np.uint8 or len(shape) != 1 or shape[0] > LARGEST_HEADER:
+        raise FileError("expected a header of at most 64 KiB, got something else")
+    header = json.loads(_array(archive, HEADER).tobytes())
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise FileError(f"expected the format {FORMAT!r}, got a file of something else")
+    if header.get("version") != VERSION:
+        raise FileError(f"expected version {VERSION}, got {header.get('version')!r}; update fastbptt to read it")
+    if header.get("cell") not in CELLS:
+        raise FileError(f"expected one of the cells {', '.join(CELLS)}, got {header.get('cell')!r}; update fastbptt to read it")
+    return header
+
+
+def _array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> Array:
+    with archive.open(f"{name}.npy") as stream:
+        return np.ascontiguousarray(npy.read_array(stream, allow_pickle=False))
