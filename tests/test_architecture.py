@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from fastbptt.engine.jit import COMPILED
+
 PACKAGE = Path(__file__).resolve().parents[1] / "fastbptt"
 LAYERS = {"arrays": 0, "errors": 0, "engine": 1, "cells": 2, "bptt": 3, "flow": 4, "training": 4,
-          "interop": 5, "cuda": 5, "bench": 5, "demo": 6, "cli": 6, "__main__": 7, "__init__": 9}
+          "interop": 5, "cuda": 5, "bench": 5, "commands": 6, "cli": 7, "__main__": 8, "__init__": 9}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 
 
@@ -50,3 +52,11 @@ def test_only_jit_compiles(path):
         from_numba = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom) and n.module == "numba"]
         assert not any({a.name for a in n.names} & {"njit", "jit", "prange"} for n in from_numba)
     assert "fastmath=" not in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_what_is_compiled_keys_the_cache(path):
+    """The cache of kernels is named by the sources of some rooms: code for Numba lies in no other."""
+    names = {a.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) for a in n.names}
+    if names & {"njit", "kernel", "overload", "intrinsic"}:
+        assert room(path) in {name.removesuffix(".py") for name in COMPILED}

@@ -2,7 +2,7 @@
 
 `njit` compiles a building block (no cache of its own: it becomes part of its callers), `kernel` an entry point that Python
 calls, cached on disk. Numba's own cache is keyed by one file and its time stamp, blind to edits in the files it imports
-from; ours lives in a folder named by a hash of all sources of the package and of what else decides the code: the
+from; ours lives in a folder named by a hash of all sources that Numba compiles and of what else decides the code: the
 vector width and bounds checking.
 """
 from __future__ import annotations
@@ -25,15 +25,16 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from . import simd
 
 PACKAGE = Path(__file__).resolve().parents[1]
+COMPILED = ("arrays.py", "engine", "cells", "bptt", "flow")     # the rooms that hold what Numba compiles
 KEPT_CACHES = 4      # folders of other versions or settings that stay: two checkouts' worth of wide and narrow lanes
 # No fast-math flag: results then depend neither on what LLVM chose to fuse nor on scalar or vector form, and NaN survives.
 _FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def source_hash() -> str:
-    """A hash of every source file of the package and of the settings that change the generated code."""
+    """A hash of all sources that Numba compiles and of the settings that change the generated code."""
     digest = hashlib.sha256(f"{numba.__version__} {simd.BITS} {simd.REGISTERS} {config.BOUNDSCHECK}".encode())
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted(p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).parts[0] in COMPILED):
         digest.update(path.relative_to(PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""The commands of `fastbptt`, one file each: `register` adds its arguments to the parser, and says which function runs it."""
