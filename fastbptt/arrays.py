@@ -32,6 +32,8 @@ class Batch(NamedTuple):
     """(T, B) boolean: before step t+1 the state of the sequence returns to `initial`; or (0, 0)."""
     noise: Array
     """(T, B, H) added to the pre-activations; or (0, 0, 0)."""
+    start: int = 0
+    """Steps before the first one of the arrays: where a scan is cut into segments, `lengths` counts them as well."""
 
 
 class Options(NamedTuple):

@@ -13,5 +13,5 @@ def forward_kernel(tape, batch, initial, params, options, threads, launcher):
 
 @kernel
 def backward_kernel(grads, errors, tape, batch, initial, params, options, horizon, stride, threads, launcher):
-    passes = plan_passes(batch.lengths, horizon, stride, tape.h.shape[2])
+    passes = plan_passes(batch, tape.h.shape[0] - 1, horizon, stride, tape.h.shape[2])
     scan_backward(grads, errors, tape, batch, initial, params, options, passes, threads, launcher)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..cells.protocol import Passes
-from ..cells.scan import descending
+from ..cells.scan import PASS_ROWS, descending, steps_here
 from ..engine.jit import njit
-from ..engine.shards import shard_count
+from ..engine.shards import MAX_SHARDS, shard_count
 from ..errors import check_truncation
 
 
@@ -71,59 +71,95 @@ class Truncation:
         return [(e, p, max(0, e - self.horizon)) for p, e in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-@njit
-def _passes_of(length, horizon, stride):
-    """How many passes a sequence has."""
-    return 0 if length == 0 else 1 if horizon >= length else (length + stride - 1) // stride
+@njit(forceinline=True)
+def _write(rows, m, b, end, before, stop):
+    """Row m: a pass of sequence b."""
+    rows[m, 0], rows[m, 1], rows[m, 2], rows[m, 3] = b, end, before, stop
+    return m + 1
 
 
-@njit
-def _write_passes(rows, m, b, length, horizon, stride):
-    """The passes of one sequence into rows[m:]; returns the row after them."""
-    for i in range(_passes_of(length, horizon, stride)):
-        end = length if horizon >= length else min((i + 1) * stride, length)
-        rows[m, 0], rows[m, 1] = b, end
-        rows[m, 2] = 0 if horizon >= length else i * stride
-        rows[m, 3] = max(0, end - horizon)
-        m += 1
-    return m
+@njit(allocates=True)
+def _plan_full(batch, T, hidden):
+    """One pass for every sequence, dealt out longest first: a unit for every shard."""
+    order = descending(batch.lengths)
+    shards = shard_count(order.size, hidden)
+    rows, bounds = np.empty((order.size, 4), np.int64), np.zeros(shards + 1, np.int64)
+    m = 0
+    for s in range(shards):
+        for i in range(s, order.size, shards):
+            m = _write(rows, m, order[i], steps_here(batch, order[i], T), 0, 0)
+        bounds[s + 1] = m
+    return Passes(rows, bounds, shards, True, False)
 
 
-@njit
-def plan_passes(lengths, horizon, stride, hidden):
-    """The passes of a call and their shards, from the lengths of its sequences.
+@njit(allocates=True)
+def _plan_chunks(batch, k, longest):
+    """Chunks of k steps, last first; a unit has a few successive chunks of all sequences.
 
-    Where passes overlap (s < h < T), all passes of a sequence are in one shard. Full BPTT deals the sequences out, longest
-    first; chunks are cut into equal shards wherever they lie.
+    Where k does not divide the length, the pass from the last step reaches back into the last whole chunk, so it is in
+    the same unit: what two passes add to one step is added in a fixed order.
+    """
+    B = batch.lengths.size
+    chunks = max(1, longest // k)
+    together = max(1, min(PASS_ROWS // B, chunks // MAX_SHARDS))
+    units = (chunks + together - 1) // together
+    rows, bounds = np.empty((2 * chunks * B, 4), np.int64), np.zeros(units + 1, np.int64)
+    m = 0
+    for unit in range(units):
+        first = (units - 1 - unit) * together
+        for c in range(min(first + together, chunks) - 1, first - 1, -1):
+            for b in range(B):
+                length = batch.lengths[b]
+                if max(1, length // k) == c + 1 and length % k > 0:
+                    m = _write(rows, m, b, length, length // k * k, max(0, length - k))
+                if (c + 1) * k <= length:
+                    m = _write(rows, m, b, (c + 1) * k, c * k, c * k)
+        bounds[unit + 1] = m
+    return Passes(rows[:m], bounds, min(MAX_SHARDS, units), False, False)
+
+
+@njit(allocates=True)
+def _plan_overlapping(batch, horizon, stride):
+    """All ends of every sequence, cut into units long enough that reaching back before their own steps costs little."""
+    ends = max(PASS_ROWS, (4 * horizon + stride - 1) // stride)
+    total, units = 0, 0
+    for length in batch.lengths:
+        n = 1 if length <= horizon else (length + stride - 1) // stride
+        total += n
+        units += (n + ends - 1) // ends
+    rows, bounds = np.empty((total, 4), np.int64), np.zeros(units + 1, np.int64)
+    m, unit = 0, 0
+    for b in range(batch.lengths.size):
+        length = batch.lengths[b]
+        n = 1 if length <= horizon else (length + stride - 1) // stride
+        for i in range(n):
+            end = length if n == 1 else min((i + 1) * stride, length)
+            m = _write(rows, m, b, end, i * stride, max(0, end - horizon))
+            if (i + 1) % ends == 0 or i + 1 == n:
+                unit += 1
+                bounds[unit] = m
+    return Passes(rows, bounds, min(MAX_SHARDS, units), False, True)
+
+
+@njit(allocates=True)
+def plan_passes(batch, T, horizon, stride, hidden):
+    """The passes of a call, their units and shards, from the lengths of its sequences.
 
     Parameters
     ----------
-    lengths : (B,) int64
+    batch : Batch
+    T : int
+        Steps of its arrays. Full BPTT may be cut into segments, which begin after step batch.start; truncated may not.
     horizon, stride : int
         For full BPTT any horizon ≥ max(lengths).
     hidden : int
         H, which decides how many rows make a shard worth while.
     """
-    B = lengths.size
-    longest, total = 0, 0
-    for b in range(B):
-        longest = max(longest, lengths[b])
-        total += _passes_of(lengths[b], horizon, stride)
-    overlap = stride < horizon < longest
-    rows = np.empty((total, 4), np.int64)
-    chunks = stride == horizon < longest
-    shards = shard_count(total if chunks else B, hidden)
-    bounds = np.zeros(shards + 1, np.int64)
-    m = 0
-    if chunks:
-        for b in range(B):
-            m = _write_passes(rows, m, b, lengths[b], horizon, stride)
-        for s in range(shards):
-            bounds[s + 1] = total * (s + 1) // shards
-    else:
-        order = descending(lengths)
-        for s in range(shards):
-            for i in range(s, B, shards):
-                m = _write_passes(rows, m, order[i], lengths[order[i]], horizon, stride)
-            bounds[s + 1] = m
-    return Passes(rows, bounds, overlap)
+    longest = 0
+    for length in batch.lengths:
+        longest = max(longest, length)
+    if horizon >= longest:
+        return _plan_full(batch, T, hidden)
+    if stride == horizon:
+        return _plan_chunks(batch, horizon, longest)
+    return _plan_overlapping(batch, horizon, stride)

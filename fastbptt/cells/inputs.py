@@ -35,7 +35,7 @@ def pack_inputs(x, params, dims):
     raise NotImplementedError
 
 
-@overload(pack_inputs)
+@overload(pack_inputs, allocates=True)
 def _pack_inputs(x, params, dims):
     if _is_ids(x):
         return lambda x, params, dims: np.empty(0, params.U.dtype)
@@ -44,14 +44,14 @@ def _pack_inputs(x, params, dims):
         lay = layout(params)
         K = dims.I + 1
         vectors = vectors_in(lay.in_count * dims.Hp, params.U)
-        out = np.zeros(K * vectors * simd.lanes(params.U), params.U.dtype)
-        flat, b = params.U.ravel(), params.b
+        out = np.empty(K * vectors * simd.lanes(params.U), params.U.dtype)
+        flat, b = simd.flat(params.U), params.b
         for p in range(lay.in_count):
             g = (p + lay.in_turn) % lay.in_count
             pack_transposed(out, 0, K, vectors, p * dims.Hp, flat, g * dims.H, dims.H, dims.I)
-            for j in range(dims.H):
+            for j in range(dims.Hp):
                 place, step = panel_place(p * dims.Hp + j, K, vectors, out)
-                out[place + dims.I * step] = b[g * dims.H + j]
+                out[place + dims.I * step] = b[g * dims.H + j] if j < dims.H else 0
         return out
     return dense
 
@@ -66,7 +66,7 @@ def _input_rows(x, z, xs, weights, params, places, count, dims):
     if _is_ids(x):
         def gathered(x, z, xs, weights, params, places, count, dims):
             lay = layout(params)
-            ids, U, b = x.ravel(), params.U, params.b
+            ids, U, b = simd.flat(x), params.U, params.b
             for m in range(count):
                 column = ids[places[m]]
                 for p in range(lay.in_count):
@@ -79,7 +79,7 @@ def _input_rows(x, z, xs, weights, params, places, count, dims):
         return gathered
 
     def dense(x, z, xs, weights, params, places, count, dims):
-        flat = x.ravel()
+        flat = simd.flat(x)
         width = padded(dims.I + 1, z)
         for m in range(count):
             gather_row(xs, m * dims.x_row, width, flat, places[m] * dims.I, dims.I)
@@ -104,45 +104,67 @@ def _input_partial(x, params, dims):
     return lambda x, params, dims: layout(params).in_count * dims.Hp * padded(dims.I + 1, params.U)
 
 
-def input_gradients(x, dx, partial, weights, params, delta, places, count, dims):
-    """Add `count` rows of ∂L/∂(gates) to a shard's part of dU and db, and their products with U to dx."""
+def input_gradients(x, partial, params, work, count, dims):
+    """Add `count` rows of ∂L/∂(gates) to a shard's part of dU and db."""
     raise NotImplementedError
 
 
 @overload(input_gradients)
-def _input_gradients(x, dx, partial, weights, params, delta, places, count, dims):
+def _input_gradients(x, partial, params, work, count, dims):
     if _is_ids(x):
-        def scattered(x, dx, partial, weights, params, delta, places, count, dims):
-            ids = x.ravel()
+        def scattered(x, partial, params, work, count, dims):
+            ids = simd.flat(x)
             width = layout(params).in_count * dims.Hp
             for m in range(count):
-                add_row(partial, ids[places[m]] * width, delta, m * dims.row, width)
-                add_row(partial, dims.I * width, delta, m * dims.row, width)
+                add_row(partial, ids[work.places[m]] * width, work.delta, m * dims.row, width)
+                add_row(partial, dims.I * width, work.delta, m * dims.row, width)
         return scattered
 
-    def dense(x, dx, partial, weights, params, delta, places, count, dims):
+    def dense(x, partial, params, work, count, dims):
         columns = layout(params).in_count * dims.Hp
-        width = padded(dims.I + 1, delta)
-        vectors = vectors_in(width, delta)
-        n_lanes = simd.lanes(delta)
-        flat = x.ravel()
-        xs = np.empty(count * width, delta.dtype)
-        for v in range(vectors):
-            place, step = panel_place(v * n_lanes, count, vectors, delta)
-            j = v * n_lanes
+        width = padded(dims.I + 1, partial)
+        vectors = vectors_in(width, partial)
+        gather_inputs(work.scratch, simd.flat(x), work.places, count, vectors, dims)
+        columns_times_panels(partial, 0, width, work.delta, 0, dims.row, columns, count, work.scratch, 0, vectors)
+    return dense
+
+
+@njit
+def gather_inputs(out, x, places, count, vectors, dims):
+    """The inputs of `count` steps as panels, with the 1 that belongs to the bias."""
+    n_lanes = simd.lanes(out)
+    for v in range(vectors):
+        place, step = panel_place(v * n_lanes, count, vectors, out)
+        j = v * n_lanes
+        if j + n_lanes <= dims.I:
             for m in range(count):
-                simd.store(xs, place + m * step, simd.load_part(flat, places[m] * dims.I + j, dims.I - j))
-        place, step = panel_place(dims.I, count, vectors, delta)
-        for m in range(count):
-            xs[place + m * step] = 1
-        columns_times_panels(partial, 0, width, delta, 0, dims.row, columns, count, xs, 0, vectors)
+                simd.store(out, place + m * step, simd.load(x, places[m] * dims.I + j))
+        else:
+            for m in range(count):
+                simd.store(out, place + m * step, simd.load_part(x, places[m] * dims.I + j, dims.I - j))
+    place, step = panel_place(dims.I, count, vectors, out)
+    for m in range(count):
+        out[place + m * step] = 1
+
+
+def input_errors(x, dx, places, weights, params, work, count, dims):
+    """Add ∂L/∂x = δ U of `count` rows to rows `places` of dx, if it is wanted (not of size 0)."""
+    raise NotImplementedError
+
+
+@overload(input_errors)
+def _input_errors(x, dx, places, weights, params, work, count, dims):
+    if _is_ids(x):
+        return lambda x, dx, places, weights, params, work, count, dims: None
+
+    def dense(x, dx, places, weights, params, work, count, dims):
         if dx.size > 0:
-            width = padded(dims.I, delta)
-            out = np.empty(count * width, delta.dtype)
-            rows_times_panels(out, 0, width, delta, 0, dims.row, count, columns, weights, 0, vectors_in(width, delta), False)
-            to = dx.ravel()
+            width = padded(dims.I, dx)
+            rows_times_panels(work.scratch, 0, width, work.delta, 0, dims.row, count, layout(params).in_count * dims.Hp,
+                              weights, 0, vectors_in(width, dx), False)
+            to = simd.flat(dx)
             for m in range(count):
-                add_row(to, places[m] * dims.I, out, m * width, dims.I)
+                add_row(to, places[m] * dims.I, work.scratch, m * width, dims.I)
     return dense
 
 
@@ -151,7 +173,7 @@ def pack_input_gradient(x, params, dims):
     raise NotImplementedError
 
 
-@overload(pack_input_gradient)
+@overload(pack_input_gradient, allocates=True)
 def _pack_input_gradient(x, params, dims):
     if _is_ids(x):
         return lambda x, params, dims: np.empty(0, params.U.dtype)
@@ -160,11 +182,11 @@ def _pack_input_gradient(x, params, dims):
         lay = layout(params)
         K = lay.in_count * dims.Hp
         vectors = vectors_in(padded(dims.I, params.U), params.U)
-        out = np.zeros(K * vectors * simd.lanes(params.U), params.U.dtype)
-        flat = params.U.ravel()
+        out = np.empty(K * vectors * simd.lanes(params.U), params.U.dtype)
+        flat = simd.flat(params.U)
         for p in range(lay.in_count):
             g = (p + lay.in_turn) % lay.in_count
-            pack_rows(out, 0, K, p * dims.Hp, flat, g * dims.H, dims.H, dims.I, vectors)
+            pack_rows(out, 0, K, p * dims.Hp, flat, g * dims.H, dims.H, dims.Hp, dims.I, vectors)
         return out
     return dense
 
@@ -191,7 +213,7 @@ def _add_input_partial(x, dparams, partial, dims):
     def dense(x, dparams, partial, dims):
         lay = layout(dparams)
         width = padded(dims.I + 1, partial)
-        flat = dparams.U.ravel()
+        flat = simd.flat(dparams.U)
         for p in range(lay.in_count):
             g = (p + lay.in_turn) % lay.in_count
             for j in range(dims.H):
@@ -202,17 +224,18 @@ def _add_input_partial(x, dparams, partial, dims):
 
 
 @njit
-def gather_panels(source, initial, before, count, dims):
+def gather_panels(out, source, initial, before, count, dims):
     """States before `count` steps as panels: row `before` of `source`, or where it is negative row −1−before of `initial`."""
     n_lanes = simd.lanes(source)
     vectors = vectors_in(dims.Hp, source)
-    out = np.empty(count * dims.Hp, source.dtype)
     for v in range(vectors):
         place, step = panel_place(v * n_lanes, count, vectors, source)
         j = v * n_lanes
         for m in range(count):
             at = before[m]
-            if at >= 0:
+            if at >= 0 and j + n_lanes <= dims.H:
+                value = simd.load(source, at * dims.H + j)
+            elif at >= 0:
                 value = simd.load_part(source, at * dims.H + j, dims.H - j)
             else:
                 value = simd.load_part(initial, (-1 - at) * dims.H + j, dims.H - j)

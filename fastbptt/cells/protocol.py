@@ -94,8 +94,8 @@ class ForwardWork(NamedTuple):
     weights: Any
     places: Array
     """Block: where the step lies in the arrays of the tape."""
-    before: Array
-    """Block: the state before the step; as `places`, or −1−b for row b of the initial state."""
+    inputs: Array
+    """Block: the inputs, rows of `Dims.x_row`."""
 
 
 class BackwardWork(NamedTuple):
@@ -109,6 +109,8 @@ class BackwardWork(NamedTuple):
     places: Array
     before: Array
     """Block: the state before the step; as `places`, or −1−b for row b of the initial state."""
+    scratch: Array
+    """Block: rows of the widest of x, 1 and h."""
 
 
 class Panels(NamedTuple):
@@ -123,6 +125,8 @@ class Parts(NamedTuple):
 
     inputs: Array
     state: Array
+    initial: Array
+    """Errors that reach a reset, for every state array (B, H); of size 0 without resets."""
 
 
 class Errors(NamedTuple):
@@ -142,9 +146,13 @@ class Passes(NamedTuple):
     rows: Array
     """(n, 4) int64: sequence b, end e, end before it p, stop max(0, e − horizon): steps e … stop+1, errors of p+1 … e."""
     bounds: Array
-    """(shards + 1,) int64: shard s has rows bounds[s] … bounds[s+1]−1."""
+    """(units + 1,) int64: unit u, which is run by itself, has rows bounds[u] … bounds[u+1]−1."""
+    shards: int
+    """Unit u belongs to shard u % shards."""
+    full: bool
+    """Every pass goes back to step 1, longest first in each unit: all step back together by time, not by lag."""
     overlap: bool
-    """Whether a step belongs to several passes; then all passes of a sequence are in one shard."""
+    """A step belongs to several passes; then a unit has passes of one sequence."""
 
 
 @njit(forceinline=True)

@@ -142,7 +142,7 @@ def _is_rnn(params: types.Type) -> bool:
 def point_forward(options, tape, work, first, n, dims):
     """n rows: h_t into the tape and the working state, from the pre-activations in `work.z`."""
     n_lanes = simd.lanes(work.z)
-    h, saved = tape.h.ravel(), tape.y.ravel()
+    h, saved = simd.flat(tape.h), simd.flat(tape.y)
     alpha = options.leak
     for i in range(n):
         place = work.places[first + i]
@@ -164,7 +164,7 @@ def point_forward(options, tape, work, first, n, dims):
 def point_backward(options, tape, work, first, n, dims):
     """n rows: δ_t from the error carried, of which the part that does not pass through W stays in `work.carry`."""
     n_lanes = simd.lanes(work.delta)
-    h, saved = tape.h.ravel(), tape.y.ravel()
+    h, saved = simd.flat(tape.h), simd.flat(tape.y)
     alpha = options.leak
     for i in range(n):
         place = work.places[first + i]
@@ -216,12 +216,12 @@ def _layout(params):
     return (lambda params: protocol.Layout(1, 1, 0, 0, 1)) if _is_rnn(params) else None
 
 
-@overload(protocol.pack_forward)
+@overload(protocol.pack_forward, allocates=True)
 def _pack_forward(params, dims):
     return (lambda params, dims: forward_recurrent(params.W, 0, 1, dims)) if _is_rnn(params) else None
 
 
-@overload(protocol.pack_backward)
+@overload(protocol.pack_backward, allocates=True)
 def _pack_backward(params, dims):
     return (lambda params, dims: backward_recurrent(params.W, 0, 1, dims)) if _is_rnn(params) else None
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..engine import simd
 from ..engine.fork import run_shards
 from ..engine.jit import njit
-from ..engine.panels import add_row, copy_row, gather_row
+from ..engine.panels import add_row, copy_row, gather_row, padded
 from ..engine.shards import block_rows, shard_count
 from .inputs import (
     add_input_partial,
+    input_errors,
     input_gradients,
     input_partial,
     input_rows,
@@ -42,7 +44,7 @@ from .protocol import (
 )
 
 
-@njit
+@njit(allocates=True)
 def descending(keys):
     """Indices of `keys` (integers ≥ 0) by descending key, equal ones in their order: a counting sort, nothing to do if sorted."""
     n = keys.size
@@ -68,7 +70,13 @@ def descending(keys):
 def load_state(state, i, source, b, dims):
     """Row i of the working states becomes row b of `source`, arrays (rows, H)."""
     for k in range(len(source)):
-        gather_row(state, i * dims.state_row + k * dims.Hp, dims.Hp, source[k].ravel(), b * dims.H, dims.H)
+        gather_row(state, i * dims.state_row + k * dims.Hp, dims.Hp, simd.flat(source[k]), b * dims.H, dims.H)
+
+
+@njit(forceinline=True)
+def steps_here(batch, b, T):
+    """How many of the T steps of these arrays sequence b takes part in."""
+    return min(max(batch.lengths[b] - batch.start, 0), T)
 
 
 @njit
@@ -84,35 +92,46 @@ def list_places(places, rows, lengths, start, stop, B):
     return m
 
 
-PASS_ROWS = 64       # passes that step back together: their errors stay in the first-level cache
+PASS_ROWS = 64       # rows that step back together: their errors stay in the first-level cache
 
 # ---------------------------------------------------------------------------------------------- forward
 
 
-@njit
+@njit(allocates=True)
 def forward_shard(shard, arguments):
     """All steps of one shard's sequences."""
     order, shards, panels, tape, batch, initial, params, options = arguments
     d = measure(params, tape, initial)
     n = (order.size - shard + shards - 1) // shards
     rows, lengths = np.empty(n, np.int64), np.empty(n, np.int64)
+    steps = min(d.T, max(1, block_rows(d.row + d.x_row) // n))
+    dtype = params.U.dtype
+    work = ForwardWork(np.empty(steps * n * d.row, dtype), np.empty(n * d.state_row, dtype), panels.state,
+                       np.empty(steps * n, np.int64), np.empty(steps * n * d.x_row, dtype))
     for i in range(n):
         rows[i] = order[shard + i * shards]
-        lengths[i] = batch.lengths[rows[i]]
-    dtype = params.U.dtype
-    state = np.empty(n * d.state_row, dtype)
-    for i in range(n):
-        for k in range(len(initial)):
-            gather_row(state, i * d.state_row + k * d.Hp, d.Hp, tape[k].ravel(), rows[i] * d.H, d.H)
-    steps = min(d.T, max(1, block_rows(d.row + d.x_row) // n))
-    places, before = np.empty(steps * n, np.int64), np.empty(steps * n, np.int64)
-    work = ForwardWork(np.empty(steps * n * d.row, dtype), state, panels.state, places, before)
-    xs = np.empty(steps * n * d.x_row, dtype)
+        lengths[i] = steps_here(batch, rows[i], d.T)
+        load_first(work.state, i, tape, len(initial), rows[i], d)
+    step_through(rows, lengths, steps, work, panels, tape, batch, initial, params, options, d)
+    hold_states(rows, lengths, tape, len(initial), d)
+
+
+@njit
+def load_first(state, i, tape, states, b, dims):
+    """Row i of the working states becomes what row 0 of the tape has for sequence b."""
+    for k in range(states):
+        gather_row(state, i * dims.state_row + k * dims.Hp, dims.Hp, simd.flat(tape[k]), b * dims.H, dims.H)
+
+
+@njit
+def step_through(rows, lengths, steps, work, panels, tape, batch, initial, params, options, d):
+    """Blocks of `steps` steps: first what does not depend on the state, for all of them, then step after step."""
+    n = rows.size
     has_resets = batch.resets.size > 0
     for start in range(0, lengths[0], steps):
         stop = min(start + steps, lengths[0])
         m = list_places(work.places, rows, lengths, start, stop, d.B)
-        input_rows(batch.x, work.z, xs, panels.inputs, params, work.places, m, d)
+        input_rows(batch.x, work.z, work.inputs, panels.inputs, params, work.places, m, d)
         start_rows(params, work.z, m, d)
         if batch.noise.size > 0:
             add_noise(work.z, batch.noise, work.places, m, d)
@@ -123,19 +142,17 @@ def forward_shard(shard, arguments):
             if has_resets:
                 for i in range(n):
                     if batch.resets[t, rows[i]]:
-                        load_state(state, i, initial, rows[i], d)
+                        load_state(work.state, i, initial, rows[i], d)
             step_forward(params, options, tape, work, d, first, n)
             first += n
-    hold_states(rows, lengths, tape, len(initial), d)
 
 
 @njit
 def add_noise(z, noise, places, count, dims):
     """Add the noise to the pre-activations (cells with one gate)."""
-    flat = noise.ravel()
+    flat = simd.flat(noise)
     for m in range(count):
-        for j in range(dims.H):
-            z[m * dims.row + j] += flat[places[m] * dims.H + j]
+        add_row(z, m * dims.row, flat, places[m] * dims.H, dims.H)
 
 
 @njit
@@ -144,19 +161,19 @@ def hold_states(rows, lengths, tape, states, dims):
     width = dims.B * dims.H
     for i in range(rows.size):
         for k in range(states):
-            flat = tape[k].ravel()
+            flat = simd.flat(tape[k])
             for t in range(lengths[i], dims.T):
                 at = t * width + rows[i] * dims.H
                 copy_row(flat, at + width, flat, at, dims.H)
 
 
-@njit
+@njit(allocates=True)
 def forward_panels(batch, params, d):
     """The weights as the forward scan reads them."""
     return Panels(pack_inputs(batch.x, params, d), pack_forward(params, d))
 
 
-@njit
+@njit(allocates=True)
 def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
     """All steps of all sequences.
 
@@ -180,22 +197,37 @@ def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
 # ---------------------------------------------------------------------------------------------- backward
 
 
-@njit
+@njit(allocates=True)
 def backward_shard(shard, arguments):
-    """All passes of one shard, a block of them at a time: errors back through time, then the products with them.
+    """All passes of one shard, unit after unit."""
+    shard_parts, halo, panels, grads, errors, tape, batch, initial, params, options, passes = arguments
+    d = measure(params, tape, initial)
+    parts = Parts(shard_parts.inputs[shard], shard_parts.state[shard], shard_parts.initial[shard])
+    width = max(padded(d.I + 1, params.U), d.Hp)
+    count = block_rows(d.row + width)
+    units = passes.bounds.size - 1
+    largest = 0
+    for unit in range(shard, units, passes.shards):
+        largest = max(largest, passes.bounds[unit + 1] - passes.bounds[unit])
+    if passes.full:
+        count = max(1, count // max(1, min(largest, PASS_ROWS))) * min(largest, PASS_ROWS)
+    dtype = params.U.dtype
+    work = BackwardWork(np.empty(count * d.row, dtype), np.zeros(largest * d.state_row, dtype), panels.state,
+                        np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count * width, dtype))
+    for unit in range(shard, units, passes.shards):
+        rows = passes.rows[passes.bounds[unit]:passes.bounds[unit + 1]]
+        if passes.full:
+            back_by_time(rows, work, parts, panels, grads, errors, tape, batch, initial, params, options, d)
+        else:
+            total = np.zeros((rows[-1, 1] - rows[0, 3]) * d.row if passes.overlap else 0, dtype)
+            for start in range(0, rows.shape[0], PASS_ROWS):
+                back_by_lag(longest_first(rows, start), total, rows[0, 3], work, parts, panels, grads, errors, tape, batch,
+                            initial, params, options, d)
+            if passes.overlap:
+                products_of_total(rows, total, halo[unit], work, parts, panels, grads, tape, batch, initial, params, d)
 
-    total : (T·B·row,) or empty; where passes overlap, δ is summed here, and the products wait until all passes are done.
-    """
-    parts_of, panels, total, grads, errors, tape, batch, initial, params, options, passes = arguments
-    parts = Parts(parts_of.inputs[shard], parts_of.state[shard])
-    rows = passes.rows[passes.bounds[shard]:passes.bounds[shard + 1]]
-    for start in range(0, rows.shape[0], PASS_ROWS):
-        run_passes(longest_first(rows, start), parts, panels, total, grads, errors, tape, batch, initial, params, options)
-    if passes.overlap:
-        summed_products(rows, parts, panels, total, grads, tape, batch, initial, params)
 
-
-@njit
+@njit(allocates=True)
 def longest_first(rows, start):
     """The passes of one block, those over most steps first."""
     n = min(PASS_ROWS, rows.shape[0] - start)
@@ -211,52 +243,75 @@ def longest_first(rows, start):
 
 
 @njit
-def backward_work(count, n, carry, weights, d):
-    """Buffers for blocks of `count` rows of n passes."""
-    places, before = np.empty(count, np.int64), np.empty(count, np.int64)
-    return BackwardWork(np.empty(count * d.row, carry.dtype), carry, weights, places, before)
+def back_by_time(passes, work, parts, panels, grads, errors, tape, batch, initial, params, options, d):
+    """Full passes, longest first: all at the same step, a pass joins at its end; products over blocks of steps.
+
+    The blocks begin at multiples of their number of steps, so that a call over a segment of the steps adds up the same.
+    """
+    size = min(passes.shape[0], PASS_ROWS)
+    steps = work.places.size // size
+    for stop in range((passes[0, 1] - 1) // steps * steps, -1, -steps):
+        for first in range(0, passes.shape[0], size):
+            block = passes[first:min(first + size, passes.shape[0])]
+            w = BackwardWork(work.delta, work.carry[first * d.state_row:], work.weights, work.places, work.before, work.scratch)
+            m, n = 0, 0
+            while n < block.shape[0] and block[n, 1] > stop + steps:
+                n += 1
+            for t in range(min(stop + steps, block[0, 1]), stop, -1):
+                while n < block.shape[0] and block[n, 1] >= t:
+                    load_state(w.carry, n, errors.incoming, block[n, 0], d)
+                    n += 1
+                step_back(block, n, t, 0, m, w, parts, errors, tape, batch, initial, params, options, d)
+                m += n
+            if m > 0:
+                products(parts, panels, grads, w, m, tape, batch, initial, params, d)
 
 
 @njit
-def run_passes(passes, parts, panels, total, grads, errors, tape, batch, initial, params, options):
-    """A block of passes, all stepping back together, longest first."""
-    d = measure(params, tape, initial)
+def back_by_lag(passes, total, low, work, parts, panels, grads, errors, tape, batch, initial, params, options, d):
+    """A block of passes, longest first: all at the same distance from their ends.
+
+    total : flat; where it is not empty, δ of step t is added to its row t − 1 − low, and the products are left for later.
+    """
     n = passes.shape[0]
-    longest = passes[0, 1] - passes[0, 3]
-    steps = min(longest, max(1, block_rows(d.row + d.x_row + d.Hp) // n))
-    work = backward_work(steps * n, n, np.zeros(n * d.state_row, params.U.dtype), panels.state, d)
     for i in range(n):
-        if passes[i, 1] == batch.lengths[passes[i, 0]]:
+        if passes[i, 1] == steps_here(batch, passes[i, 0], d.T):
             load_state(work.carry, i, errors.incoming, passes[i, 0], d)
-    dh = errors.h.ravel()
+        else:
+            for j in range(d.state_row):
+                work.carry[i * d.state_row + j] = 0
     m = 0
-    for lag in range(longest):
+    for lag in range(passes[0, 1] - passes[0, 3]):
         while passes[n - 1, 1] - passes[n - 1, 3] <= lag:
             n -= 1
         if m + n > work.places.size:
-            shard_products(parts, panels, grads, work, m, tape, batch, initial, params)
+            products(parts, panels, grads, work, m, tape, batch, initial, params, d)
             m = 0
-        for i in range(n):
-            step = passes[i, 1] - lag
-            place = set_place(work, m + i, passes[i, 0], step, batch, d)
-            if step > passes[i, 2]:
-                add_row(work.carry, i * d.state_row, dh, place * d.H, d.H)
-        step_backward(params, options, tape, initial, work, d, m, n)
-        for i in range(n):
-            leave_step(passes[i, 0], passes[i, 1] - lag, i, work.before[m + i], work.carry, grads.state, errors.outgoing, d)
-        if passes_overlap(total):
+        step_back(passes, n, d.T, lag, m, work, parts, errors, tape, batch, initial, params, options, d)
+        if total.size > 0:
             for i in range(n):
-                add_row(total, work.places[m + i] * d.row, work.delta, (m + i) * d.row, d.row)
+                add_row(total, (passes[i, 1] - lag - 1 - low) * d.row, work.delta, i * d.row, d.row)
         else:
             m += n
     if m > 0:
-        shard_products(parts, panels, grads, work, m, tape, batch, initial, params)
+        products(parts, panels, grads, work, m, tape, batch, initial, params, d)
 
 
 @njit(forceinline=True)
-def passes_overlap(total):
-    """Whether δ is summed over passes first."""
-    return total.size > 0
+def step_back(passes, n, t, lag, m, work, parts, errors, tape, batch, initial, params, options, d):
+    """One step of n passes, each `lag` steps before its end but not after step t; rows m … m+n−1 of the block."""
+    dh = simd.flat(errors.h)
+    for i in range(n):
+        step = min(passes[i, 1] - lag, t)
+        place = set_place(work, m + i, passes[i, 0], step, batch, d)
+        if step > passes[i, 2]:
+            add_row(work.carry, i * d.state_row, dh, place * d.H, d.H)
+    step_backward(params, options, tape, initial, work, d, m, n)
+    for i in range(n):
+        if work.before[m + i] < 0:
+            leave_at_reset(passes[i, 0], i, work.carry, parts.initial, d)
+        elif min(passes[i, 1] - lag, t) == 1:
+            leave_at_start(passes[i, 0], i, work.carry, errors.outgoing, d)
 
 
 @njit(forceinline=True)
@@ -268,87 +323,127 @@ def set_place(work, m, b, step, batch, d):
     return place
 
 
-@njit(forceinline=True)
-def leave_step(b, step, i, before, carry, dinitial, outgoing, d):
-    """Hand the error of row i to where it goes when it leaves its sequence: at a reset, and at step 1."""
-    if before < 0:
-        for k in range(len(dinitial)):
-            at = i * d.state_row + k * d.Hp
-            add_row(dinitial[k].ravel(), b * d.H, carry, at, d.H)
-            for j in range(d.Hp):
-                carry[at + j] = 0
-    elif step == 1:
-        for k in range(len(outgoing)):
-            add_row(outgoing[k].ravel(), b * d.H, carry, i * d.state_row + k * d.Hp, d.H)
+@njit
+def leave_at_reset(b, i, carry, dinitial, d):
+    """The error of row i goes to the initial state, the step before sees none of it."""
+    for k in range(d.state_row // d.Hp):
+        at = i * d.state_row + k * d.Hp
+        add_row(dinitial, (k * d.B + b) * d.H, carry, at, d.H)
+        for j in range(d.Hp):
+            carry[at + j] = 0
 
 
 @njit
-def summed_products(rows, parts, panels, total, grads, tape, batch, initial, params):
-    """The products for the steps of this shard's sequences, whose δ were summed over all passes."""
-    d = measure(params, tape, initial)
-    count = block_rows(d.row + d.x_row + d.Hp)
-    work = backward_work(count, 0, total[:0], panels.state, d)
-    m = 0
-    for i in range(rows.shape[0]):
-        b = rows[i, 0]
-        if rows[i, 1] == batch.lengths[b]:            # once for every sequence: at its last end
-            for step in range(1, batch.lengths[b] + 1):
-                place = set_place(work, m, b, step, batch, d)
-                copy_row(work.delta, m * d.row, total, place * d.row, d.row)
-                m += 1
-                if m == count:
-                    shard_products(parts, panels, grads, work, m, tape, batch, initial, params)
-                    m = 0
-    if m > 0:
-        shard_products(parts, panels, grads, work, m, tape, batch, initial, params)
+def leave_at_start(b, i, carry, outgoing, d):
+    """The error of row i leaves the first step."""
+    for k in range(len(outgoing)):
+        add_row(simd.flat(outgoing[k]), b * d.H, carry, i * d.state_row + k * d.Hp, d.H)
 
 
 @njit
-def shard_products(parts, panels, grads, work, count, tape, batch, initial, params):
+def products(parts, panels, grads, work, count, tape, batch, initial, params, d):
     """The products of `count` rows of δ: with the states and inputs of their steps, and with U."""
-    d = measure(params, tape, initial)
     state_gradients(params, tape, initial, parts.state, work, count, d)
-    input_gradients(batch.x, grads.x, parts.inputs, panels.inputs, params, work.delta, work.places, count, d)
+    input_gradients(batch.x, parts.inputs, params, work, count, d)
+    input_errors(batch.x, grads.x, work.places, panels.inputs, params, work, count, d)
 
 
 @njit
+def products_of_total(passes, total, halo, work, parts, panels, grads, tape, batch, initial, params, d):
+    """The products for the steps of a unit of overlapping passes, whose δ were summed.
+
+    The steps before the unit's own, which its passes only reach back to, belong to another unit: their share of dx goes
+    to `halo`, a row for each.
+    """
+    b, low, own = passes[0, 0], passes[0, 3], passes[0, 2]
+    top = passes[-1, 1]
+    step = low + 1
+    while step <= top:
+        stop = own if step <= own else top
+        count = min(stop - step + 1, work.places.size)
+        for m in range(count):
+            set_place(work, m, b, step + m, batch, d)
+            copy_row(work.delta, m * d.row, total, (step + m - 1 - low) * d.row, d.row)
+        state_gradients(params, tape, initial, parts.state, work, count, d)
+        input_gradients(batch.x, parts.inputs, params, work, count, d)
+        if step > own:
+            input_errors(batch.x, grads.x, work.places, panels.inputs, params, work, count, d)
+        else:
+            for m in range(count):
+                work.places[m] = step + m - 1 - low
+            input_errors(batch.x, halo, work.places, panels.inputs, params, work, count, d)
+        step += count
+
+
+@njit(allocates=True)
 def backward_panels(batch, params, d):
     """The weights as the backward scan reads them."""
     return Panels(pack_input_gradient(batch.x, params, d), pack_backward(params, d))
 
 
-@njit
-def empty_parts(shards, batch, params, d):
-    """Every shard's part of the parameters' gradients, zero."""
+@njit(allocates=True)
+def empty_parts(shards, batch, params, initial, d):
+    """Every shard's part of the gradients, zero."""
+    resets = len(initial) * d.B * d.H if batch.resets.size > 0 else 0
     return Parts(np.zeros((shards, input_partial(batch.x, params, d)), params.U.dtype),
-                 np.zeros((shards, state_partial(params, d)), params.U.dtype))
+                 np.zeros((shards, state_partial(params, d)), params.U.dtype), np.zeros((shards, resets), params.U.dtype))
 
 
 @njit
 def add_parts(grads, parts, batch, d):
-    """Add the shards' parts to the parameters' gradients, in order."""
+    """Add the shards' parts to the gradients, in order."""
     for s in range(parts.inputs.shape[0]):
         add_input_partial(batch.x, grads.params, parts.inputs[s], d)
         add_state_partial(grads.params, parts.state[s], d)
+        if batch.resets.size > 0:
+            for k in range(len(grads.state)):
+                add_row(simd.flat(grads.state[k]), 0, parts.initial[s], k * d.B * d.H, d.B * d.H)
 
 
 @njit
-def pass_through(errors, lengths):
-    """A sequence without a valid step holds its state: the incoming error leaves it as it came."""
+def pass_through(errors, batch, T):
+    """A sequence without a valid step here holds its state: the incoming error leaves it as it came."""
     for k in range(len(errors.incoming)):
-        for b in range(lengths.size):
-            if lengths[b] == 0:
-                for j in range(errors.incoming[k].shape[1]):
-                    errors.outgoing[k][b, j] += errors.incoming[k][b, j]
+        H = errors.incoming[k].shape[1]
+        for b in range(batch.lengths.size):
+            if steps_here(batch, b, T) == 0:
+                add_row(simd.flat(errors.outgoing[k]), b * H, simd.flat(errors.incoming[k]), b * H, H)
+
+
+@njit(allocates=True)
+def empty_halo(passes, dx, d):
+    """For every unit of overlapping passes, dx of the steps before its own that they reach."""
+    reach = 0
+    if passes.overlap and dx.size > 0:
+        for i in range(passes.bounds.size - 1):
+            reach = max(reach, passes.rows[passes.bounds[i], 2] - passes.rows[passes.bounds[i], 3])
+    return np.zeros((passes.bounds.size - 1, reach, d.I), dx.dtype)
 
 
 @njit
-def total_buffer(passes, params, d):
-    """Zeros in which overlapping passes sum their δ; empty where none overlap."""
-    return np.zeros(d.T * d.B * d.row if passes.overlap else 0, params.U.dtype)
+def add_halo(dx, halo, passes, d):
+    """Add what the units found for steps that are not their own, in order."""
+    if halo.size > 0:
+        for unit in range(halo.shape[0]):
+            first = passes.bounds[unit]
+            for step in range(passes.rows[first, 3], passes.rows[first, 2]):
+                add_row(simd.flat(dx), (step * d.B + passes.rows[first, 0]) * d.I, simd.flat(halo),
+                        (unit * halo.shape[1] + step - passes.rows[first, 3]) * d.I, d.I)
 
 
-@njit
+@njit(allocates=True)
+def scan_segment(parts, grads, errors, tape, batch, initial, params, options, passes, threads=1, launcher=0):
+    """`scan_backward` without the sums over shards: `parts`, from `empty_parts`, may collect several segments, last first."""
+    d = measure(params, tape, initial)
+    panels = backward_panels(batch, params, d)
+    halo = empty_halo(passes, grads.x, d)
+    pass_through(errors, batch, d.T)
+    run_shards(backward_shard, (parts, halo, panels, grads, errors, tape, batch, initial, params, options, passes),
+               passes.shards, threads, launcher)
+    add_halo(grads.x, halo, passes, d)
+
+
+@njit(allocates=True)
 def scan_backward(grads, errors, tape, batch, initial, params, options, passes, threads=1, launcher=0):
     """All passes of the errors back through time.
 
@@ -365,11 +460,6 @@ def scan_backward(grads, errors, tape, batch, initial, params, options, passes, 
         As for `scan_forward`.
     """
     d = measure(params, tape, initial)
-    panels = backward_panels(batch, params, d)
-    total = total_buffer(passes, params, d)
-    pass_through(errors, batch.lengths)
-    shards = passes.bounds.size - 1
-    parts = empty_parts(shards, batch, params, d)
-    run_shards(backward_shard, (parts, panels, total, grads, errors, tape, batch, initial, params, options, passes),
-               shards, threads, launcher)
+    parts = empty_parts(passes.shards, batch, params, initial, d)
+    scan_segment(parts, grads, errors, tape, batch, initial, params, options, passes, threads, launcher)
     add_parts(grads, parts, batch, d)

@@ -44,25 +44,34 @@ def panel_place(column, K, vectors, arr):
 
 @njit
 def pack_transposed(out, at, K, vectors, first, W, row0, rows, cols):
-    """Panel columns first … first+rows-1 of k = 0 … cols-1 become W[row0 + r, k] (W flat, `cols` columns)."""
-    for r in range(rows):
+    """Panel columns first … first+rows-1 of k = 0 … cols-1 become W[row0 + r, k], then zeros up to padded(rows).
+
+    W is flat, of `cols` columns; `first` is the start of a vector.
+    """
+    n_lanes = simd.lanes(out)
+    for r in range(0, padded(rows, out), n_lanes):
         place, step = panel_place(first + r, K, vectors, out)
-        place += at
-        source = (row0 + r) * cols
-        for k in range(cols):
-            out[place + k * step] = W[source + k]
+        for k in range(0, cols, n_lanes):
+            simd.store_transposed(out, at + place + k * step, step, W, (row0 + r) * cols + k, cols, rows - r,
+                                  min(cols - k, n_lanes))
 
 
 @njit
-def pack_rows(out, at, K, k0, W, row0, rows, cols, vectors):
-    """Panel rows k0 … k0+rows-1 become W[row0 + r, :cols], padded with zeros (W flat)."""
+def pack_rows(out, at, K, k0, W, row0, rows, last, cols, vectors):
+    """Panel rows k0 … k0+rows-1 become W[row0 + r, :cols], rows k0+rows … k0+last-1 zeros (W flat)."""
     n_lanes = simd.lanes(out)
-    for r in range(rows):
-        source = (row0 + r) * cols
-        for v in range(vectors):
-            place, step = panel_place(v * n_lanes, K, vectors, out)
-            j = v * n_lanes
-            simd.store(out, at + place + (k0 + r) * step, simd.load_part(W, source + j, cols - j))
+    for v in range(vectors):
+        place, step = panel_place(v * n_lanes, K, vectors, out)
+        j = v * n_lanes
+        place += at + k0 * step
+        if j + n_lanes <= cols:
+            for r in range(rows):
+                simd.store(out, place + r * step, simd.load(W, (row0 + r) * cols + j))
+        else:
+            for r in range(rows):
+                simd.store(out, place + r * step, simd.load_part(W, (row0 + r) * cols + j, cols - j))
+        for r in range(rows, last):
+            simd.store(out, place + r * step, simd.splat(0, out))
 
 
 @njit(forceinline=True)
@@ -94,4 +103,7 @@ def gather_row(out, o, width, src, s, n):
     """out[o : o + width] = src[s : s + n], then zeros; width is padded to whole vectors."""
     n_lanes = simd.lanes(out)
     for j in range(0, width, n_lanes):
-        simd.store(out, o + j, simd.load_part(src, s + j, n - j))
+        if j + n_lanes <= n:
+            simd.store(out, o + j, simd.load(src, s + j))
+        else:
+            simd.store(out, o + j, simd.load_part(src, s + j, n - j))

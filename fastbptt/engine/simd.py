@@ -27,6 +27,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.core.datamodel import models
 from numba.extending import intrinsic, lower_builtin, overload, register_model, type_callable
+from numba.np.arrayobj import populate_array
 
 I32, I64, BOOL = ir.IntType(32), ir.IntType(64), ir.IntType(1)
 
@@ -157,6 +158,19 @@ def _lanes(arr):
 
 
 @intrinsic
+def flat(ctx, arr):
+    """A C-contiguous array as one of a single axis, for nothing; no reference is counted, so `arr` must outlive it."""
+    one = types.Array(arr.dtype, 1, "C", readonly=not arr.mutable)
+
+    def codegen(cx, b, sig, a):
+        given = cx.make_array(arr)(cx, b, a[0])
+        out = cx.make_array(one)(cx, b)
+        populate_array(out, given.data, [given.nitems], [given.itemsize], given.itemsize, None)
+        return out._getvalue()
+    return one(arr), codegen
+
+
+@intrinsic
 def load(ctx, arr, i):
     """The vector arr[i : i + lanes] of a flat array."""
     v = Vec(arr.dtype)
@@ -216,6 +230,43 @@ def store_part(ctx, arr, i, value, n):
         b.call(fn, [a[2], p, I32(alignment(value.dtype)), _first(b, a[3], value.lanes)])
         return cx.get_dummy_value()
     return types.void(arr, types.intp, value, types.intp), codegen
+
+
+def _interleave(b: ir.IRBuilder, rows: list[ir.Value], lanes: int) -> list[ir.Value]:
+    """IR of the transpose of a square of vectors: log2(lanes) rounds, each swaps blocks across the diagonal."""
+    pick = lambda x, y, chosen: b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, lanes), chosen))  # noqa: E731
+    size = 1
+    while size < lanes:
+        for i in (i for i in range(lanes) if not i & size):
+            low, high = rows[i], rows[i + size]
+            rows[i] = pick(low, high, [lane if not lane & size else lanes + lane - size for lane in range(lanes)])
+            rows[i + size] = pick(low, high, [lane + size if not lane & size else lanes + lane for lane in range(lanes)])
+        size *= 2
+    return rows
+
+
+@intrinsic
+def store_transposed(ctx, out, o, step, arr, i, leading, rows, columns):
+    """out[o + k · step + r] = arr[i + r · leading + k] for r < rows, 0 for rows ≤ r < lanes, for k < columns ≤ lanes."""
+    v = Vec(arr.dtype)
+
+    def codegen(cx, b, sig, a):
+        _, at, out_step, _, first, ld, row_n, col_n = a
+        vt = llvm_vector(v.dtype)
+        ft = ir.FunctionType(vt, [vt.as_pointer(), I32, ir.VectorType(BOOL, v.lanes), vt])
+        fn = cgutils.get_or_insert_function(b.module, ft, f"llvm.masked.load.{_suffix(v)}.p0")
+        zeros, none = ir.Constant(vt, [0.0] * v.lanes), I64(0)
+        vectors = []
+        for r in range(v.lanes):
+            n = b.select(b.icmp_signed("<", I64(r), row_n), _clamped(b, col_n, v.lanes), none)
+            p = pointer(cx, b, arr, a[3], b.add(first, b.mul(I64(r), ld)), n)
+            vectors.append(b.call(fn, [b.bitcast(p, vt.as_pointer()), I32(alignment(v.dtype)), _first(b, n, v.lanes), zeros]))
+        for k, value in enumerate(_interleave(b, vectors, v.lanes)):
+            with b.if_then(b.icmp_signed("<", I64(k), col_n)):
+                p = pointer(cx, b, out, a[0], b.add(at, b.mul(I64(k), out_step)), I64(v.lanes))
+                b.store(value, b.bitcast(p, vt.as_pointer())).align = alignment(v.dtype)
+        return cx.get_dummy_value()
+    return types.void(out, types.intp, types.intp, arr, types.intp, types.intp, types.intp, types.intp), codegen
 
 
 # ---------------------------------------------------------------------------------------------- constants and casts

@@ -20,7 +20,7 @@ def whole_gradient(tape, batch, initial, params, options, grads, errors):
         for b in range(errors.h.shape[1]):
             for j in range(errors.h.shape[2]):
                 errors.h[t, b, j] = activations.tanh(tape.h[t + 1, b, j])
-    passes = plan_passes(batch.lengths, 3, 3, tape.h.shape[2])
+    passes = plan_passes(batch, errors.h.shape[0], 3, 3, tape.h.shape[2])
     scan_backward(grads, errors, tape, batch, initial, params, options, passes)
 
 

@@ -20,7 +20,7 @@ def rows_product(C, A, W, M, K, N, add):
 def columns_product(C, A, X, M, K, N):
     vectors = panels.vectors_in(panels.padded(N, A), A)
     B = np.zeros(K * vectors * simd.lanes(A), A.dtype)
-    panels.pack_rows(B, 0, K, 0, X, 0, K, N, vectors)
+    panels.pack_rows(B, 0, K, 0, X, 0, K, K, N, vectors)
     gemm.columns_times_panels(C, 0, panels.padded(N, A), A, 0, M, M, K, B, 0, vectors)
 
 
