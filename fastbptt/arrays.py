@@ -45,5 +45,6 @@ class Options(NamedTuple):
     """α of the leaky update h ← (1−α) h + α σ(a)."""
 
 
-NO_NOISE: dict[Any, Array] = {np.dtype(t): np.empty((0, 0, 0), t) for t in (np.float32, np.float64)}
+NONE: dict[Any, Array] = {np.dtype(t): np.empty((0, 0, 0), t) for t in (np.float32, np.float64)}
+"""The three-dimensional array of a dtype that stands for "none"."""
 NO_RESETS: Array = np.empty((0, 0), np.bool_)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -172,10 +173,16 @@ def check_state(cell: Any, state: Any, B: int, dtype: np.dtype[Any]) -> Any:
 INT64 = np.dtype(np.int64)
 
 
+@lru_cache(maxsize=16)
+def _all_steps(T: int, B: int) -> np.ndarray[Any, Any]:
+    """(B,) lengths T; kept, because making them takes as long as a step of a scan."""
+    return np.full(B, T, INT64)
+
+
 def check_lengths(lengths: Any, T: int, B: int) -> np.ndarray[Any, Any]:
     """(B,) int64 of integers in 1 … T; None: all of them T."""
     if lengths is None:
-        return np.full(B, T, INT64)
+        return _all_steps(T, B)
     array = as_array("lengths", lengths, f"expected {B} integers in 1 … {T}")
     if array.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected integers, got {array.dtype}; use lengths.astype(int)")
@@ -217,7 +224,7 @@ def check_tape(cell: Any, tape: Any, kind: Any, dtype: np.dtype[Any]) -> None:
     """A tape of this cell's forward with parameters of this dtype."""
     if not isinstance(tape, kind):
         raise TypeError(f"tape: expected the Tape that forward returned, got {type(tape).__name__}")
-    if tape.cell != cell:
+    if tape.cell is not cell and tape.cell != cell:
         raise ValueError(f"tape: expected a tape of {cell}, got one of {tape.cell}; run forward with this cell")
     if tape.arrays.h.dtype != dtype:
         raise TypeError(f"params: expected {tape.arrays.h.dtype} like the tape, got {dtype}; "

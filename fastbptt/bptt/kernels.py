@@ -1,17 +1,42 @@
-"""The entry points that Python calls: one forward, one backward, for every cell."""
+"""The entry points that Python calls: one forward, one backward, for every cell; tuples come without their names."""
 from __future__ import annotations
 
-from ..cells.scan import scan_backward, scan_forward
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ..arrays import Batch, Grads, Options
+from ..cells.protocol import Errors
+from ..cells.scan import scan_backward, scan_forward, start_tape
 from ..engine.jit import kernel
+from ..engine.tuples import named
 from .truncation import plan_passes
 
 
-@kernel
-def forward_kernel(tape, batch, initial, params, options, threads, launcher):
-    scan_forward(tape, batch, initial, params, options, threads, launcher)
+class Kernels(NamedTuple):
+    """The compiled entry points of one type of cell."""
+
+    forward: Any
+    backward: Any
 
 
-@kernel
-def backward_kernel(grads, errors, tape, batch, initial, params, options, horizon, stride, threads, launcher):
-    passes = plan_passes(batch, tape.h.shape[0] - 1, horizon, stride, tape.h.shape[2])
-    scan_backward(grads, errors, tape, batch, initial, params, options, passes, threads, launcher)
+@lru_cache(maxsize=None)
+def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
+    """The entry points for the tuples of a cell."""
+
+    @kernel
+    def forward_kernel(tape, batch, initial, params, options, threads, launcher):
+        saved, first = named(tape, tape_type), named(initial, state_type)
+        start_tape(saved, first)
+        scan_forward(saved, named(batch, Batch), first, named(params, params_type), named(options, Options), threads, launcher)
+
+    @kernel
+    def backward_kernel(grads, errors, tape, batch, initial, params, options, truncation, threads, launcher):
+        given = named(batch, Batch)
+        passes = plan_passes(given, tape[0].shape[0] - 1, truncation[0], truncation[1], tape[0].shape[2])
+        scan_backward(Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type)),
+                      Errors(errors[0], named(errors[1], state_type), named(errors[2], state_type)),
+                      named(tape, tape_type), given, named(initial, state_type), named(params, params_type),
+                      named(options, Options), passes, threads, launcher)
+
+    return Kernels(forward_kernel, backward_kernel)
+

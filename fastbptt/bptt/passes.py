@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import NO_NOISE, NO_RESETS, Array, Batch, Grads
-from ..cells.protocol import Errors
-from ..engine.shards import parallel_region, threads_for
+from ..arrays import NO_RESETS, NONE, Array, Batch, Grads
+from ..engine.shards import enter_threads, leave_threads
 from ..errors import check_array, check_input, check_params, check_state, check_tape
-from .kernels import backward_kernel, forward_kernel
+from .kernels import kernels_of
 from .truncation import Truncation
 
 FULL = Truncation(2**62, 2**62)
@@ -90,11 +89,13 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     T, B = x.shape[:2]
     initial = check_state(cell, state, B, dtype)
     arrays = cell.empty_tape(T, B, dtype)
-    for saved, first in zip(arrays, initial, strict=False):
-        saved[0] = first
-    batch = Batch(x, steps, NO_RESETS, NO_NOISE[dtype])
-    with parallel_region(_flops(cell, batch), B) as go:
-        forward_kernel(arrays, batch, initial, params, cell.options, *threads_for(go))
+    batch = Batch(x, steps, NO_RESETS, NONE[dtype])
+    kernel = kernels_of(type(arrays), cell.state_type, cell.params_type).forward
+    threads, launcher = enter_threads(_flops(cell, batch), B)
+    try:
+        kernel(tuple(arrays), tuple(batch), tuple(initial), tuple(params), tuple(cell.options), threads, launcher)
+    finally:
+        leave_threads(launcher)
     return Tape(cell, arrays, batch, initial)
 
 
@@ -147,12 +148,17 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     dh = check_array("dh", dh, tape.h.shape, dtype, cell)
     ids = batch.x.ndim == 2
     dx = np.zeros((0, 0, 0) if ids else batch.x.shape, dtype)
-    zeros = [cell.state_type(*[np.zeros_like(a) for a in initial]) for _ in range(2)]
-    grads = Grads(cell.params_type(*[np.zeros(a.shape, dtype) for a in params]), dx, zeros[0])
-    with parallel_region(2 * _flops(cell, batch), _rows(batch, truncation)) as go:
-        backward_kernel(grads, Errors(dh, zeros[1], zeros[0]), tape.arrays, batch, initial, params, cell.options,
-                        truncation.horizon, truncation.stride, *threads_for(go))
-    return grads._replace(x=None) if ids else grads
+    dparams, dstate = [np.zeros(a.shape, dtype) for a in params], [np.zeros(a.shape, dtype) for a in initial]
+    outgoing = tuple(dstate)
+    incoming = tuple([np.zeros(a.shape, dtype) for a in initial])
+    kernel = kernels_of(type(tape.arrays), cell.state_type, cell.params_type).backward
+    threads, launcher = enter_threads(2 * _flops(cell, batch), _rows(batch, truncation))
+    try:
+        kernel((tuple(dparams), dx, outgoing), (dh, incoming, outgoing), tuple(tape.arrays), tuple(batch), tuple(initial),
+               tuple(params), tuple(cell.options), (truncation.horizon, truncation.stride), threads, launcher)
+    finally:
+        leave_threads(launcher)
+    return Grads(cell.params_type(*dparams), None if ids else dx, cell.state_type(*dstate))
 
 
 def check_horizon(truncation: Any) -> Truncation:

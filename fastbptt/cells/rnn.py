@@ -8,12 +8,13 @@ so nothing else is kept: saved per step and unit is one float, h_t (two, h_t and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numba import types
 
-from ..arrays import Array, Options
+from ..arrays import NONE, Array, Options
 from ..engine import activations, simd
 from ..engine.activations import activate_any, activate_grad_any
 from ..engine.gemm import rows_times_panels
@@ -93,7 +94,7 @@ class RNN:
         object.__setattr__(self, "hidden_size", check_size("hidden_size", self.hidden_size))
         check_choice("activation", self.activation, activations.NAMES)
 
-    @property
+    @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every parameter."""
         H = self.hidden_size
@@ -121,14 +122,14 @@ class RNN:
         U = init.input_block(rng, input, self.hidden_size, self.input_size)
         return RNNParams(np.ascontiguousarray(U, dtype), np.ascontiguousarray(W, dtype), np.zeros(self.hidden_size, dtype))
 
-    @property
+    @cached_property
     def options(self) -> Options:
         """What the scans know of the configuration."""
         return Options(activations.NAMES.index(self.activation), 1.0)
 
     def empty_tape(self, T: int, B: int, dtype: Any) -> RNNTape:
         """An uninitialised tape for the scans."""
-        return RNNTape(np.empty((T + 1, B, self.hidden_size), dtype), np.empty((0, 0, 0), dtype))
+        return RNNTape(np.empty((T + 1, B, self.hidden_size), dtype), NONE[np.dtype(dtype)])
 
 
 def _is_rnn(params: types.Type) -> bool:

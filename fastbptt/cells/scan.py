@@ -167,6 +167,13 @@ def hold_states(rows, lengths, tape, states, dims):
                 copy_row(flat, at + width, flat, at, dims.H)
 
 
+@njit
+def start_tape(tape, initial):
+    """Row 0 of the state arrays of the tape becomes the initial state."""
+    for k in range(len(initial)):
+        copy_row(simd.flat(tape[k]), 0, simd.flat(initial[k]), 0, initial[k].size)
+
+
 @njit(allocates=True)
 def forward_panels(batch, params, d):
     """The weights as the forward scan reads them."""

@@ -45,24 +45,23 @@ def forked() -> bool:
     return os.getpid() != _main_pid
 
 
-class parallel_region:
-    """`with parallel_region(flops, rows) as go:` — `go` says whether this call may fork threads, alone, now."""
+def enter_threads(flops: float, rows: int) -> tuple[int, int]:
+    """(threads, launcher) for a call of so much work on so many rows: (1, 0) where this thread does it alone.
 
-    def __init__(self, flops: float, rows: int):
-        self._worth = flops >= SMALL_FLOPS and rows >= 2 * LEAST_ROWS
-
-    def __enter__(self) -> bool:
-        self._held = self._worth and numba.get_num_threads() > 1 and not forked() and _entered.acquire(blocking=False)
-        return self._held
-
-    def __exit__(self, *exc: object) -> None:
-        if self._held:
-            _entered.release()
+    A launcher other than 0 is held by this call until `leave_threads`.
+    """
+    if flops < SMALL_FLOPS or rows < 2 * LEAST_ROWS:
+        return 1, 0
+    threads = int(numba.get_num_threads())
+    if threads == 1 or forked() or not _entered.acquire(blocking=False):
+        return 1, 0
+    return threads, fork.launcher()
 
 
-def threads_for(go: bool) -> tuple[int, int]:
-    """Threads and launcher to hand to a kernel."""
-    return (int(numba.get_num_threads()), fork.launcher()) if go else (1, 0)
+def leave_threads(launcher: int) -> None:
+    """Ends what `enter_threads` began."""
+    if launcher:
+        _entered.release()
 
 
 def set_num_threads(n: int) -> None:

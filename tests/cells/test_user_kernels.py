@@ -5,7 +5,7 @@ import numpy as np
 from numba import njit
 
 import fastbptt as fb
-from fastbptt.arrays import NO_NOISE, NO_RESETS, Batch, Grads
+from fastbptt.arrays import NO_RESETS, NONE, Batch, Grads
 from fastbptt.bptt.truncation import plan_passes
 from fastbptt.cells import scan_backward, scan_forward
 from fastbptt.cells.protocol import Errors
@@ -32,7 +32,7 @@ def test_equals_forward_and_backward():
     initial = fb.RNNState(np.zeros((3, 7)))
     tape = cell.empty_tape(8, 3, np.float64)
     tape.h[0] = 0
-    batch = Batch(x, np.full(3, 8), NO_RESETS, NO_NOISE[np.dtype(np.float64)])
+    batch = Batch(x, np.full(3, 8), NO_RESETS, NONE[np.dtype(np.float64)])
     grads = Grads(fb.RNNParams(*map(np.zeros_like, params)), np.zeros_like(x), fb.RNNState(np.zeros((3, 7))))
     errors = Errors(np.empty((8, 3, 7)), fb.RNNState(np.zeros((3, 7))), grads.state)
     whole_gradient(tape, batch, initial, params, cell.options, grads, errors)

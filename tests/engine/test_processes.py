@@ -55,8 +55,7 @@ assert os.waitpid(pid, 0)[1] == 0
 def test_second_process_hits_the_cache(tmp_path):
     count = """
 gradient()
-from fastbptt.bptt.kernels import backward_kernel, forward_kernel
-KERNELS = forward_kernel, backward_kernel
+from fastbptt.engine.jit import KERNELS
 print(sum(k.stats.cache_hits.total() for k in KERNELS), sum(k.stats.cache_misses.total() for k in KERNELS))
 """
     env = {"NUMBA_CACHE_DIR": str(tmp_path)}
