@@ -1,7 +1,7 @@
 """The entry points that Python calls: one forward, one backward, for every cell; tuples come without their names."""
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 from ..arrays import Batch, Grads, Options
@@ -19,7 +19,7 @@ class Kernels(NamedTuple):
     backward: Any
 
 
-@lru_cache(maxsize=None)
+@cache
 def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
     """The entry points for the tuples of a cell."""
 

@@ -90,7 +90,7 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     initial = check_state(cell, state, B, dtype)
     arrays = cell.empty_tape(T, B, dtype)
     batch = Batch(x, steps, NO_RESETS, NONE[dtype])
-    kernel = kernels_of(type(arrays), cell.state_type, cell.params_type).forward
+    kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type).forward
     threads, launcher = enter_threads(_flops(cell, batch), B)
     try:
         kernel(tuple(arrays), tuple(batch), tuple(initial), tuple(params), tuple(cell.options), threads, launcher)
@@ -151,7 +151,7 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     dparams, dstate = [np.zeros(a.shape, dtype) for a in params], [np.zeros(a.shape, dtype) for a in initial]
     outgoing = tuple(dstate)
     incoming = tuple([np.zeros(a.shape, dtype) for a in initial])
-    kernel = kernels_of(type(tape.arrays), cell.state_type, cell.params_type).backward
+    kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type).backward
     threads, launcher = enter_threads(2 * _flops(cell, batch), _rows(batch, truncation))
     try:
         kernel((tuple(dparams), dx, outgoing), (dh, incoming, outgoing), tuple(tape.arrays), tuple(batch), tuple(initial),

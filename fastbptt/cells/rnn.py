@@ -87,6 +87,7 @@ class RNN:
 
     params_type: ClassVar[type] = RNNParams
     state_type: ClassVar[type] = RNNState
+    tape_type: ClassVar[type] = RNNTape
     gates: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
