@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from ..cells.scan import scan_backward, scan_forward
 from ..engine.jit import kernel
-from .truncation import plan_passes
+from .truncation import passes_of_plan
 
 
 @kernel
@@ -12,6 +12,6 @@ def forward_kernel(tape, batch, initial, params, options, threads, launcher):
 
 
 @kernel
-def backward_kernel(grads, errors, tape, batch, initial, params, options, horizon, stride, threads, launcher):
-    passes = plan_passes(batch, tape.h.shape[0] - 1, horizon, stride, tape.h.shape[2])
+def backward_kernel(grads, errors, tape, batch, initial, params, options, plan, threads, launcher):
+    passes = passes_of_plan(plan, batch, tape.h.shape[0] - 1, tape.h.shape[2])
     scan_backward(grads, errors, tape, batch, initial, params, options, passes, threads, launcher)
