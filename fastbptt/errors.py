@@ -217,10 +217,11 @@ def check_cells(cells: Any, bidirectional: bool) -> tuple[Any, ...]:
     for i, cell in enumerate(cells):
         if is_stack(cell) or not hasattr(cell, "params_type"):
             raise TypeError(f"cells[{i}]: expected a cell such as fastbptt.RNN(input_size, hidden_size), got {cell!r}")
+    for i in range(1, len(cells)):
         below = cells[i - 1].hidden_size * (2 if bidirectional else 1)
-        if i > 0 and cell.input_size != below:
+        if cells[i].input_size != below:
             raise ValueError(f"cells[{i}]: expected input_size={below}, the outputs of the layer below"
-                             f"{' in two directions' if bidirectional else ''}, got {cell}")
+                             f"{' in two directions' if bidirectional else ''}, got {cells[i]}")
     return tuple(cells)
 
 
