@@ -1,6 +1,7 @@
 """fastbptt: Numba kernels for backpropagation through time, and what gradients do on the way."""
 from .arrays import Grads
 from .bptt.passes import Tape, backward, forward, step
+from .bptt.stack import Directions, Stack
 from .bptt.truncation import Truncation
 from .cells.rnn import RNN, RNNParams, RNNState
 from .engine.shards import get_num_threads, set_num_threads
@@ -19,6 +20,7 @@ __all__ = [
     "RNN",
     "SGD",
     "Adam",
+    "Directions",
     "FileError",
     "Grads",
     "ModelParams",
@@ -26,6 +28,7 @@ __all__ = [
     "RNNState",
     "ReadoutParams",
     "SequenceModel",
+    "Stack",
     "Tape",
     "Truncation",
     "backward",

@@ -1,7 +1,7 @@
 """The only file that rejects input: every check names the argument, the expected and the given, and a remedy."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -140,11 +140,49 @@ def check_array(name: str, value: Any, shape: tuple[Any, ...], dtype: np.dtype[A
     return canonical(value, dtype)
 
 
-def check_params(cell: Any, params: Any) -> Any:
+def is_stack(cell: Any) -> bool:
+    """Whether it consists of cells."""
+    return hasattr(cell, "cells")
+
+
+def first_array(tree: Any) -> Any:
+    """The first array of a tuple of arrays, nested or not."""
+    while isinstance(tree, tuple):
+        tree = tree[0]
+    return tree
+
+
+def check_layers(stack: Any, name: str, values: Any, check: Callable[[Any, Any, str], Any]) -> Any:
+    """One entry for every layer, with two directions a pair of them: the tuple of check(cell, entry, name of the entry)."""
+    n, pair = len(stack.cells), stack.direction_type
+    wanted = f"a tuple of {n} layers" + (f", each {pair.__name__}({', '.join(pair._fields)})," if stack.bidirectional else "")
+    if not isinstance(values, tuple) or len(values) != n:
+        given = f"a tuple of {len(values)}" if isinstance(values, tuple) else type(values).__name__
+        raise TypeError(f"{name}: expected {wanted} for {stack}, got {given}")
+    layers = []
+    for i, (cell, entry) in enumerate(zip(stack.cells, values, strict=True)):
+        if not stack.bidirectional:
+            layers.append(check(cell, entry, f"{name}[{i}]"))
+            continue
+        if type(entry) is not pair:
+            raise TypeError(f"{name}[{i}]: expected {pair.__name__}({', '.join(pair._fields)}), got {type(entry).__name__}")
+        layers.append(pair(*[check(cell, e, f"{name}[{i}].{way}") for way, e in zip(pair._fields, entry, strict=True)]))
+    return tuple(layers)
+
+
+def check_params(cell: Any, params: Any, name: str = "params") -> Any:
     """Parameters of this cell, all of one float dtype, in canonical form."""
+    if is_stack(cell):
+        layers = check_layers(cell, name, params, check_params)
+        first = first_array(layers).dtype
+        for i, layer in enumerate(layers):
+            for part in layer if cell.bidirectional else (layer,):
+                if part[0].dtype != first:
+                    raise TypeError(f"{name}[{i}]: expected {first} like the first layer, got {part[0].dtype}")
+        return layers
     kind = cell.params_type
     if type(params) is not kind:
-        raise TypeError(f"params: expected {kind.__name__} as {type(cell).__name__}.init makes them, got {type(params).__name__}")
+        raise TypeError(f"{name}: expected {kind.__name__} as {type(cell).__name__}.init makes them, got {type(params).__name__}")
     dtype = getattr(params[0], "dtype", None)
     shapes = cell.shapes
     if dtype is FLOATS[0] or dtype is FLOATS[1]:
@@ -154,20 +192,60 @@ def check_params(cell: Any, params: Any) -> Any:
         else:
             return params
     if dtype is None or dtype.newbyteorder("=") not in FLOATS:
-        raise TypeError(f"params.{kind._fields[0]}: expected a float32 or float64 array, got {dtype or type(params[0]).__name__}")
+        raise TypeError(f"{name}.{kind._fields[0]}: expected a float32 or float64 array, got {dtype or type(params[0]).__name__}")
     dtype = FLOATS[0] if dtype.itemsize == 4 else FLOATS[1]
-    return kind(*[check_array(f"params.{f}", a, shapes[f], dtype, cell) for f, a in zip(kind._fields, params, strict=True)])
+    return kind(*[check_array(f"{name}.{f}", a, shapes[f], dtype, cell) for f, a in zip(kind._fields, params, strict=True)])
 
 
-def check_state(cell: Any, state: Any, B: int, dtype: np.dtype[Any]) -> Any:
+def check_state(cell: Any, state: Any, B: int, dtype: np.dtype[Any], name: str = "state") -> Any:
     """A State of this cell for B sequences; None: zeros."""
+    if is_stack(cell):
+        given = cell.per_layer(None) if state is None else state
+        return check_layers(cell, name, given, lambda part, entry, entry_name: check_state(part, entry, B, dtype, entry_name))
     kind, shape = cell.state_type, (B, cell.hidden_size)
     if state is None:
         return kind(*[np.zeros(shape, dtype) for _ in kind._fields])
     if type(state) is not kind:
-        raise TypeError(f"state: expected {kind.__name__} or None, got {type(state).__name__}; "
+        raise TypeError(f"{name}: expected {kind.__name__} or None, got {type(state).__name__}; "
                         f"wrap the arrays: {kind.__name__}(...)")
-    return kind(*[check_array(f"state.{f}", a, shape, dtype, cell) for f, a in zip(kind._fields, state, strict=True)])
+    return kind(*[check_array(f"{name}.{f}", a, shape, dtype, cell) for f, a in zip(kind._fields, state, strict=True)])
+
+
+def check_cells(cells: Any, bidirectional: bool) -> tuple[Any, ...]:
+    """Cells that fit on top of each other."""
+    if not isinstance(cells, tuple | list) or not cells:
+        raise TypeError(f"cells: expected a list of one or more cells, first layer first, got {cells!r}")
+    for i, cell in enumerate(cells):
+        if is_stack(cell) or not hasattr(cell, "params_type"):
+            raise TypeError(f"cells[{i}]: expected a cell such as fastbptt.RNN(input_size, hidden_size), got {cell!r}")
+    for i in range(1, len(cells)):
+        below = cells[i - 1].hidden_size * (2 if bidirectional else 1)
+        if cells[i].input_size != below:
+            raise ValueError(f"cells[{i}]: expected input_size={below}, the outputs of the layer below"
+                             f"{' in two directions' if bidirectional else ''}, got {cells[i]}")
+    return tuple(cells)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def check_seed(cell: Any, seed: Any) -> int | None:
+    """An integer from which a stack draws its dropout; None: nothing is dropped."""
+    if seed is None:
+        return None
+    if not is_stack(cell):
+        raise ValueError(f"seed: expected None for {cell}, which draws nothing, got {seed!r}; dropout is an option of Stack")
+    return check_integer("seed", seed, 0, "pass the seed of the dropout")
+
+
+def check_one_direction(cell: Any, what: str) -> None:
+    """Refuse two directions, where the past does not determine the state."""
+    if getattr(cell, "bidirectional", False):
+        raise ValueError(f"cell: expected one direction for {what}, got {cell}; its states hang on all steps, later ones too")
 
 
 INT64 = np.dtype(np.int64)
@@ -226,8 +304,8 @@ def check_tape(cell: Any, tape: Any, kind: Any, dtype: np.dtype[Any]) -> None:
         raise TypeError(f"tape: expected the Tape that forward returned, got {type(tape).__name__}")
     if tape.cell is not cell and tape.cell != cell:
         raise ValueError(f"tape: expected a tape of {cell}, got one of {tape.cell}; run forward with this cell")
-    if tape.arrays.h.dtype != dtype:
-        raise TypeError(f"params: expected {tape.arrays.h.dtype} like the tape, got {dtype}; "
+    if tape.h.dtype != dtype:
+        raise TypeError(f"params: expected {tape.h.dtype} like the tape, got {dtype}; "
                         "use the parameters that forward was given")
 
 
@@ -255,7 +333,7 @@ def check_output_params(model: Any, params: Any) -> None:
     if not hasattr(params, "readout") or not hasattr(params, "cell"):
         raise TypeError(f"params: expected ModelParams(cell, readout) as SequenceModel.init makes them, "
                         f"got {type(params).__name__}")
-    dtype = check_params(model.cell, params.cell)[0].dtype
+    dtype = first_array(check_params(model.cell, params.cell, "params.cell")).dtype
     O, H = model.output_size, model.cell.hidden_size  # noqa: E741
     check_array("params.readout.V", params.readout.V, (O, H), dtype)
     check_array("params.readout.c", params.readout.c, (O,), dtype)

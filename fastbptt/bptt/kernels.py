@@ -9,7 +9,7 @@ from ..cells.protocol import Errors
 from ..cells.scan import scan_backward, scan_forward, start_tape
 from ..engine.jit import kernel
 from ..engine.tuples import named
-from .truncation import plan_passes
+from .truncation import Plan, passes_of_plan
 
 
 class Kernels(NamedTuple):
@@ -30,9 +30,9 @@ def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
         scan_forward(saved, named(batch, Batch), first, named(params, params_type), named(options, Options), threads, launcher)
 
     @kernel
-    def backward_kernel(grads, errors, tape, batch, initial, params, options, truncation, threads, launcher):
+    def backward_kernel(grads, errors, tape, batch, initial, params, options, plan, threads, launcher):
         given = named(batch, Batch)
-        passes = plan_passes(given, tape[0].shape[0] - 1, truncation[0], truncation[1], tape[0].shape[2])
+        passes = passes_of_plan(named(plan, Plan), given, tape[0].shape[0] - 1, tape[0].shape[2])
         scan_backward(Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type)),
                       Errors(errors[0], named(errors[1], state_type), named(errors[2], state_type)),
                       named(tape, tape_type), given, named(initial, state_type), named(params, params_type),

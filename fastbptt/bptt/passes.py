@@ -1,15 +1,25 @@
 """Through time and back: check, allocate, run the scans."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..arrays import NO_RESETS, NONE, Array, Batch, Grads
 from ..engine.shards import enter_threads, leave_threads
-from ..errors import check_array, check_input, check_params, check_state, check_tape
+from ..errors import (
+    check_array,
+    check_input,
+    check_one_direction,
+    check_params,
+    check_seed,
+    check_state,
+    check_tape,
+    first_array,
+    is_stack,
+)
 from .kernels import kernels_of
-from .truncation import Truncation
+from .truncation import NO_ROWS, Plan, Truncation
 
 FULL = Truncation(2**62, 2**62)
 
@@ -44,19 +54,19 @@ def _flops(cell: Any, batch: Batch) -> float:
     return float(2 * T * B * cell.gates * cell.hidden_size * (cell.hidden_size + cell.input_size))
 
 
-def _rows(batch: Batch, truncation: Truncation) -> int:
+def _rows(batch: Batch, plan: Plan) -> int:
     """Rows that step back together: the passes of all chunks, else the sequences (about, where lengths differ)."""
     T, B = batch.x.shape[:2]
-    chunks = truncation.stride == truncation.horizon < T
-    return int(B * (T // truncation.horizon)) if chunks else int(B)
+    chunks = plan.stride == plan.horizon < T
+    return len(plan.rows) or (int(B * (T // plan.horizon)) if chunks else int(B))
 
 
-def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None) -> Tape:
-    """All steps of a recurrent cell, h_t = cell(x_t, h_{t−1}).
+def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None, *, seed: int | None = None) -> Tape:
+    """All steps of a recurrent cell, h_t = cell(x_t, h_{t−1}), or of a stack of them.
 
     Parameters
     ----------
-    cell : RNN
+    cell : RNN or Stack
     params : the cell's Params
         float32 or float64; every other array has the same dtype.
     x : (T, B, I) real, or (T, B) integer ids in 0 … I−1 that stand for one-hot vectors
@@ -64,6 +74,8 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
         Initial state; zeros by default.
     lengths : (B,) integers in 1 … T, optional
         Valid steps of each sequence. Padded steps are not read; the state is held there.
+    seed : int, optional
+        Seed of the dropout of a Stack; none is dropped without it.
 
     Returns
     -------
@@ -84,12 +96,20 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     ((5, 2, 4), (2, 4))
     """
     params = check_params(cell, params)
-    dtype = params[0].dtype
+    dtype = first_array(params).dtype
     x, steps = check_input(cell, x, dtype, lengths)
-    T, B = x.shape[:2]
-    initial = check_state(cell, state, B, dtype)
-    arrays = cell.empty_tape(T, B, dtype)
+    initial = check_state(cell, state, x.shape[1], dtype)
+    seed = check_seed(cell, seed)
     batch = Batch(x, steps, NO_RESETS, NONE[dtype])
+    if is_stack(cell):
+        return cast(Tape, cell.run_forward(params, batch, initial, seed))
+    return run_forward(cell, params, batch, initial)
+
+
+def run_forward(cell: Any, params: Any, batch: Batch, initial: Any) -> Tape:
+    """The forward scan of one cell over checked arrays."""
+    T, B = batch.x.shape[:2]
+    arrays = cell.empty_tape(T, B, params[0].dtype)
     kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type).forward
     threads, launcher = enter_threads(_flops(cell, batch), B)
     try:
@@ -99,7 +119,7 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     return Tape(cell, arrays, batch, initial)
 
 
-def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation | None = None) -> Grads:
+def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation | None = None, *, dfinal: Any = None) -> Grads:
     """Backpropagation through time: gradients of L from dh_t = ∂L/∂h_t, exact or truncated.
 
     With δ_t = ∂L/∂a_t: ∂L/∂W = Σ_t δ_t h_{t−1}ᵀ, ∂L/∂U = Σ_t δ_t x_tᵀ, ∂L/∂b = Σ_t δ_t, ∂L/∂x_t = Uᵀ δ_t.
@@ -114,6 +134,8 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
         ∂L/∂h_t injected at every step; not read at padded steps.
     truncation : Truncation, optional
         Full BPTT without it.
+    dfinal : State, optional
+        ∂L/∂`tape.final`, what a loss of the final state or the steps after these send back: goes with the errors of the last end.
 
     Returns
     -------
@@ -141,24 +163,37 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     R. J. Williams and J. Peng, Neural Computation 2(4), 1990.
     """
     params = check_params(cell, params)
-    dtype = params[0].dtype
+    dtype = first_array(params).dtype
     check_tape(cell, tape, Tape, dtype)
     truncation = check_horizon(truncation)
-    batch, initial = tape.batch, tape.initial
     dh = check_array("dh", dh, tape.h.shape, dtype, cell)
-    ids = batch.x.ndim == 2
-    dx = np.zeros((0, 0, 0) if ids else batch.x.shape, dtype)
-    dparams, dstate = [np.zeros(a.shape, dtype) for a in params], [np.zeros(a.shape, dtype) for a in initial]
-    outgoing = tuple(dstate)
-    incoming = tuple([np.zeros(a.shape, dtype) for a in initial])
+    dfinal = check_state(cell, dfinal, dh.shape[1], dtype, "dfinal")
+    if is_stack(cell):
+        return cast(Grads, cell.run_backward(params, tape, dh, truncation, dfinal))
+    grads = empty_grads(cell, params, tape)
+    run_backward(grads, cell, params, tape, dh, dfinal, Plan(truncation.horizon, truncation.stride, NO_ROWS))
+    return grads if grads.x.size else grads._replace(x=None)
+
+
+def empty_grads(cell: Any, params: Any, tape: Tape) -> Grads:
+    """Zeros for a backward scan to add to; x has no size for ids."""
+    dtype, x = params[0].dtype, tape.batch.x
+    return Grads(cell.params_type(*[np.zeros(a.shape, dtype) for a in params]),
+                 np.zeros((0, 0, 0) if x.ndim == 2 else x.shape, dtype),
+                 cell.state_type(*[np.zeros(a.shape, dtype) for a in tape.initial]))
+
+
+def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, dfinal: Any, plan: Plan) -> None:
+    """The backward scan of one cell over checked arrays; adds to `grads`."""
+    batch = tape.batch
     kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type).backward
-    threads, launcher = enter_threads(2 * _flops(cell, batch), _rows(batch, truncation))
+    dstate = tuple(grads.state)
+    threads, launcher = enter_threads(2 * _flops(cell, batch), _rows(batch, plan))
     try:
-        kernel((tuple(dparams), dx, outgoing), (dh, incoming, outgoing), tuple(tape.arrays), tuple(batch), tuple(initial),
-               tuple(params), tuple(cell.options), (truncation.horizon, truncation.stride), threads, launcher)
+        kernel((tuple(grads.params), grads.x, dstate), (dh, tuple(dfinal), dstate), tuple(tape.arrays), tuple(batch),
+               tuple(tape.initial), tuple(params), tuple(cell.options), tuple(plan), threads, launcher)
     finally:
         leave_threads(launcher)
-    return Grads(cell.params_type(*dparams), None if ids else dx, cell.state_type(*dstate))
 
 
 def check_horizon(truncation: Any) -> Truncation:
@@ -193,5 +228,6 @@ def step(cell: Any, params: Any, x: Any, state: Any = None) -> Any:
     (2, 4)
     """
     params = check_params(cell, params)
-    x, _ = check_input(cell, x, params[0].dtype, None, "x_t", ("B",))
+    check_one_direction(cell, "single steps")
+    x, _ = check_input(cell, x, first_array(params).dtype, None, "x_t", ("B",))
     return forward(cell, params, x[None], state).final

@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from ..arrays import Array
 from ..cells.protocol import Passes
 from ..cells.scan import PASS_ROWS, descending, steps_here
 from ..engine.jit import njit
@@ -69,6 +71,37 @@ class Truncation:
             return [(length, 0, 0)]
         ends = [*range(self.stride, length, self.stride), length]
         return [(e, p, max(0, e - self.horizon)) for p, e in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def groups(self, lengths: Array) -> list[Array]:
+        """The passes over sequences of these lengths, in groups inside which no step belongs to two passes.
+
+        Every ⌈h/s⌉-th end is in one group; an end that is nearer to its predecessors, as the last may be, is in a group of
+        its own. Each group is (n, 4) int64 rows as `Passes` has them, by sequence.
+        """
+        count = -(-self.horizon // self.stride)
+        rows: list[list[Array]] = [[] for _ in range(count + 1)]
+        for b, length in enumerate(lengths.tolist()):
+            ends = np.array([length] if self.horizon >= length else [*range(self.stride, length, self.stride), length])
+            starts = np.maximum(0, ends - self.horizon)
+            group = np.arange(ends.size) % count
+            if ends.size > count and ends[-1 - count] > starts[-1]:
+                group[-1] = count
+            passes = np.stack([np.full(ends.size, b), ends, np.append(0, ends[:-1]), starts], axis=1)
+            for g in np.unique(group):
+                rows[g].append(passes[group == g])
+        return [np.ascontiguousarray(np.concatenate(part), np.int64) for part in rows if part]
+
+
+class Plan(NamedTuple):
+    """Which passes a backward kernel makes: those of BPTT(horizon; stride), or where there are any the given rows."""
+
+    horizon: int
+    stride: int
+    rows: Array
+    """(n, 4) int64 as in `Passes`, by sequence; no step may belong to two of them."""
+
+
+NO_ROWS: Array = np.empty((0, 4), np.int64)
 
 
 @njit(forceinline=True)
@@ -163,3 +196,23 @@ def plan_passes(batch, T, horizon, stride, hidden):
     if stride == horizon:
         return _plan_chunks(batch, horizon, longest)
     return _plan_overlapping(batch, horizon, stride)
+
+
+@njit(allocates=True)
+def given_passes(rows, hidden):
+    """Passes no two of which share a step, in equal units."""
+    n = rows.shape[0]
+    shards = shard_count(n, hidden)
+    units = max(shards, (n + PASS_ROWS - 1) // PASS_ROWS)
+    bounds = np.empty(units + 1, np.int64)
+    for unit in range(units + 1):
+        bounds[unit] = n * unit // units
+    return Passes(rows, bounds, shards, False, False)
+
+
+@njit(allocates=True)
+def passes_of_plan(plan, batch, T, hidden):
+    """The passes of a call, their units and shards."""
+    if plan.rows.shape[0] > 0:
+        return given_passes(plan.rows, hidden)
+    return plan_passes(batch, T, plan.horizon, plan.stride, hidden)

@@ -1,8 +1,9 @@
 """Parameters from and to the state dictionaries of PyTorch's recurrent modules, without importing PyTorch.
 
-A module of one layer and one direction holds ``weight_ih_l0`` (G·H, I), ``weight_hh_l0`` (G·H, H) and, unless it was made
-with ``bias=False``, ``bias_ih_l0`` and ``bias_hh_l0`` (G·H,). They are U, W and the two summands of b; where the reset gate
-acts after the recurrent product, the last H of ``bias_hh_l0`` are inside the reset and stand alone, as b_hn (H,).
+A module holds ``weight_ih_l0`` (G·H, I), ``weight_hh_l0`` (G·H, H) and, unless it was made with ``bias=False``, ``bias_ih_l0``
+and ``bias_hh_l0`` (G·H,); the same for ``_l1``, ``_l2`` … of its other layers, and with the ending ``_reverse`` for the reverse
+direction. They are U, W and the two summands of b; where the reset gate acts after the recurrent product, the last H of
+``bias_hh_l0`` are inside the reset and stand alone, as b_hn (H,). PyTorch's gate order is ours.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..errors import as_array, check_array, check_dtype, check_params, shape_text
+from ..errors import as_array, check_array, check_dtype, check_params, check_state, first_array, is_stack, shape_text
 
-WEIGHTS = ("weight_ih_l0", "weight_hh_l0")
-BIASES = ("bias_ih_l0", "bias_hh_l0")
+WEIGHTS = ("weight_ih", "weight_hh")
+BIASES = ("bias_ih", "bias_hh")
 FIELDS = ("U", "W", "b", "b_hn")
 
 
 def from_state_dict(cell: Any, mapping: Mapping[str, Any]) -> Any:
     """The parameters of `cell` from the entries of a PyTorch state dictionary.
 
-    U = weight_ih_l0, W = weight_hh_l0, b = bias_ih_l0 + bias_hh_l0; with b_hn, that sum leaves out the last H of
-    bias_hh_l0, which are b_hn. PyTorch's gate order is ours.
+    U = weight_ih, W = weight_hh, b = bias_ih + bias_hh; with b_hn, that sum leaves out the last H of bias_hh, which are b_hn.
 
     Parameters
     ----------
-    cell : RNN, or any cell whose parameters are named U, W, b (b_hn)
+    cell : RNN, GRU, LSTM, or a Stack of them
+        As many layers and directions as the module has.
     mapping : mapping of str to array or tensor
         As ``module.state_dict()`` returns it, or loaded from a file, all of one dtype. Missing biases are 0.
 
@@ -55,28 +56,25 @@ def from_state_dict(cell: Any, mapping: Mapping[str, Any]) -> Any:
     """
     if not isinstance(mapping, Mapping):
         raise TypeError(f"mapping: expected a mapping of names to arrays, got {type(mapping).__name__}; pass module.state_dict()")
-    shapes = _entries(cell)
-    _check_names(mapping)
+    parts = _parts(cell)
+    shapes = {name + ending: shape for ending, part in parts for name, shape in _entries(part).items()}
+    _check_names(mapping, [ending for ending, _ in parts])
     arrays = {name: _from_tensor(name, mapping[name], shapes[name], cell) for name in shapes if name in mapping}
-    dtype = arrays["weight_ih_l0"].dtype
+    dtype = first_array(tuple(arrays.values())).dtype
     given = {name: check_array(name, value, shapes[name], dtype, str(cell)) for name, value in arrays.items()}
-    bias_ih, bias_hh = (np.array(given.get(name, np.zeros(shapes[name], dtype))) for name in BIASES)
-    values = {"U": np.array(given["weight_ih_l0"]), "W": np.array(given["weight_hh_l0"])}
-    if "b_hn" in cell.params_type._fields:
-        values["b_hn"] = bias_hh[-cell.hidden_size:].copy()
-        bias_hh[-cell.hidden_size:] = 0
-    values["b"] = bias_ih + bias_hh
-    return cell.params_type(**values)
+    params = [_params_of(part, {name: given.get(name + ending, np.zeros(shape, dtype)) for name, shape in _entries(part).items()})
+              for ending, part in parts]
+    return cell.per_layer(iter(params)) if is_stack(cell) else params[0]
 
 
 def to_state_dict(cell: Any, params: Any) -> dict[str, Array]:
-    """The entries of a PyTorch state dictionary that compute what `params` compute: b is written to bias_ih_l0.
+    """The entries of a PyTorch state dictionary that compute what `params` compute: b is written to bias_ih.
 
-    bias_hh_l0 is 0 (its last H are b_hn where the cell has it), so that `from_state_dict` returns the same bits.
+    bias_hh is 0 (its last H are b_hn where the cell has it), so that `from_state_dict` returns the same bits.
 
     Parameters
     ----------
-    cell : RNN, or any cell whose parameters are named U, W, b (b_hn)
+    cell : RNN, GRU, LSTM, or a Stack of them
     params : Params of the cell
 
     Returns
@@ -97,16 +95,92 @@ def to_state_dict(cell: Any, params: Any) -> dict[str, Array]:
     >>> {name: value.shape for name, value in torch.to_state_dict(cell, cell.init(seed=0)).items()}
     {'weight_ih_l0': (3, 2), 'weight_hh_l0': (3, 3), 'bias_ih_l0': (3,), 'bias_hh_l0': (3,)}
     """
-    names = _entries(cell)
+    parts = _parts(cell)
+    for _, part in parts:
+        _entries(part)
     params = check_params(cell, params)
-    bias_hh = np.zeros_like(params.b)
-    if "b_hn" in params._fields:
-        bias_hh[-cell.hidden_size:] = params.b_hn
-    return dict(zip(names, [np.array(params.U), np.array(params.W), np.array(params.b), bias_hh], strict=True))
+    entries: dict[str, Array] = {}
+    for (ending, part), own in zip(parts, flat_layers(cell, params), strict=True):
+        bias_hh = np.zeros_like(own.b)
+        if "b_hn" in own._fields:
+            bias_hh[-part.hidden_size:] = own.b_hn
+        arrays = [np.array(own.U), np.array(own.W), np.array(own.b), bias_hh]
+        entries |= {name + ending: array for name, array in zip(WEIGHTS + BIASES, arrays, strict=True)}
+    return entries
+
+
+def from_hidden(cell: Any, hidden: Any) -> Any:
+    """The State of `cell` from PyTorch's h_0 or h_n (layers · directions, B, H); from the pair (h, c) for the LSTM.
+
+    Examples
+    --------
+    >>> import numpy as np, fastbptt as fb
+    >>> from fastbptt.interop import torch
+    >>> [state.h.shape for state in torch.from_hidden(fb.Stack([fb.RNN(3, 4), fb.RNN(4, 4)]), np.zeros((2, 5, 4)))]
+    [(5, 4), (5, 4)]
+    """
+    parts = [part for _, part in _parts(cell)]
+    states = parts[0].state_type._fields
+    arrays = hidden if len(states) > 1 and isinstance(hidden, tuple | list) else (hidden,)
+    if len(arrays) != len(states):
+        raise ValueError(f"hidden: expected {', '.join(states)} for {cell}, got {len(arrays)} arrays")
+    shape = (len(parts), "B", parts[0].hidden_size)
+    read = [_from_tensor(f"hidden.{name}", array, shape, cell) for name, array in zip(states, arrays, strict=True)]
+    checked = [check_array(f"hidden.{name}", a, shape, read[0].dtype, cell) for name, a in zip(states, read, strict=True)]
+    rows = [part.state_type(*[array[i].copy() for array in checked]) for i, part in enumerate(parts)]
+    return check_state(cell, cell.per_layer(iter(rows)) if is_stack(cell) else rows[0], checked[0].shape[1], read[0].dtype)
+
+
+def to_hidden(cell: Any, state: Any) -> Any:
+    """PyTorch's h_0 or h_n (layers · directions, B, H) of a State of `cell`, such as `tape.final`; (h, c) for the LSTM."""
+    arrays = tuple(np.stack(of_kind) for of_kind in zip(*flat_layers(cell, state), strict=True))
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
+def batch_first(array: Any) -> Array:
+    """Data of modules with ``batch_first=True``, (B, T, …), as (T, B, …), or back: a copy with the first two axes exchanged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbptt.interop import torch
+    >>> torch.batch_first(np.zeros((2, 7, 3))).shape
+    (7, 2, 3)
+    """
+    given = as_array("array", array.detach().cpu().numpy() if hasattr(array, "detach") else array, "expected (B, T, …)")
+    if given.ndim < 2:
+        raise ValueError(f"array: expected (B, T, …), got {shape_text(given.shape)}")
+    return np.array(np.swapaxes(given, 0, 1), order="C")
+
+
+def flat_layers(cell: Any, values: Any) -> list[Any]:
+    """What belongs to the layers and directions of a stack, in PyTorch's order; of a cell, the one thing."""
+    if not is_stack(cell):
+        return [values]
+    return [entry for layer in values for entry in (layer if cell.bidirectional else (layer,))]
+
+
+def _parts(cell: Any) -> list[tuple[str, Any]]:
+    """For every layer and direction the ending of its names, and its cell."""
+    if not is_stack(cell):
+        return [("_l0", cell)]
+    ways = ("", "_reverse") if cell.bidirectional else ("",)
+    return [(f"_l{i}{way}", part) for i, part in enumerate(cell.cells) for way in ways]
+
+
+def _params_of(cell: Any, entries: dict[str, Array]) -> Any:
+    """The Params of one cell from its four entries."""
+    bias_ih, bias_hh = np.array(entries["bias_ih"]), np.array(entries["bias_hh"])
+    values = {"U": np.array(entries["weight_ih"]), "W": np.array(entries["weight_hh"])}
+    if "b_hn" in cell.params_type._fields:
+        values["b_hn"] = bias_hh[-cell.hidden_size:].copy()
+        bias_hh[-cell.hidden_size:] = 0
+    values["b"] = bias_ih + bias_hh
+    return cell.params_type(**values)
 
 
 def _entries(cell: Any) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the entries, for a cell all of whose parameters PyTorch has a place for."""
+    """Names (without endings) and shapes of the entries, for a cell all of whose parameters PyTorch has a place for."""
     if unknown := [name for name in cell.params_type._fields if name not in FIELDS]:
         raise ValueError(f"cell: expected parameters among {', '.join(FIELDS)}, got {', '.join(unknown)} in {cell}; "
                          "PyTorch has no module with them")
@@ -114,17 +188,20 @@ def _entries(cell: Any) -> dict[str, tuple[int, ...]]:
     return dict(zip(WEIGHTS + BIASES, [U, W, b, b], strict=True))
 
 
-def _check_names(mapping: Mapping[str, Any]) -> None:
-    """Both weights, and nothing else but biases."""
-    if missing := [name for name in WEIGHTS if name not in mapping]:
-        raise ValueError(f"mapping: expected the entries {', '.join(WEIGHTS)}, got none named {', '.join(missing)}; "
+def _check_names(mapping: Mapping[str, Any], endings: list[str]) -> None:
+    """The weights of every layer and direction, and nothing else but their biases."""
+    weights = [name + ending for ending in endings for name in WEIGHTS]
+    known = [*weights, *(name + ending for ending in endings for name in BIASES)]
+    if missing := [name for name in weights if name not in mapping]:
+        raise ValueError(f"mapping: expected the entries {', '.join(weights)}, got none named {', '.join(missing)}; "
                          "strip the prefix of the module's own name, if there is one")
-    if extra := sorted(str(name) for name in mapping if name not in WEIGHTS + BIASES):
-        raise ValueError(f"mapping: expected one layer, one direction and no projection ({', '.join(WEIGHTS + BIASES)}), "
-                         f"got also {', '.join(extra)}; pass the entries of one layer under the names of layer 0")
+    if extra := sorted(str(name) for name in mapping if name not in known):
+        count = "one layer, one direction" if len(endings) == 1 else f"the layers and directions {', '.join(endings)}"
+        raise ValueError(f"mapping: expected {count} and no projection ({', '.join(known)}), "
+                         f"got also {', '.join(extra)}; fastbptt.Stack holds several layers and directions")
 
 
-def _from_tensor(name: str, value: Any, shape: tuple[int, ...], cell: Any) -> Array:
+def _from_tensor(name: str, value: Any, shape: tuple[Any, ...], cell: Any) -> Array:
     """An array in native byte order of what may be a tensor, on any device and under any gradient."""
     expected = f"expected {shape_text(shape)} for {cell}"
     if hasattr(value, "detach"):

@@ -38,7 +38,7 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[dict[str, A
     ----------
     model, params : SequenceModel, ModelParams
     batches : iterable of dict
-        Arguments of `model.loss_and_grad`: {"x": …, "y": …} and optionally lengths, state, weights, reduction.
+        Arguments of `model.loss_and_grad`: {"x": …, "y": …} and optionally lengths, state, weights, reduction, seed.
     optimizer : SGD or Adam
     opt_state : optional
         From an earlier call, to go on where it stopped.

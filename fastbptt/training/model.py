@@ -10,7 +10,7 @@ from ..arrays import Array
 from ..bptt.passes import Tape, backward, forward
 from ..bptt.truncation import Truncation
 from ..cells.init import glorot
-from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights
+from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, first_array
 from . import losses
 from .readout import ReadoutParams, readout_backward, readout_forward
 
@@ -40,7 +40,7 @@ class SequenceModel:
 
     Parameters
     ----------
-    cell : RNN
+    cell : RNN or Stack
     output_size : int
         O.
     loss : {"softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"}
@@ -73,11 +73,12 @@ class SequenceModel:
         """Initial parameters: the cell's (`options` go to its init), V by Glorot, c = 0."""
         cell = self.cell.init(seed=seed, dtype=dtype, **options)
         rng = np.random.default_rng([seed, 1])
-        V = glorot(rng, self.output_size, self.cell.hidden_size)
-        return ModelParams(cell, ReadoutParams(V.astype(cell[0].dtype), np.zeros(self.output_size, cell[0].dtype)))
+        V, kind = glorot(rng, self.output_size, self.cell.hidden_size), first_array(cell).dtype
+        return ModelParams(cell, ReadoutParams(V.astype(kind), np.zeros(self.output_size, kind)))
 
     def loss_and_grad(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, truncation: Truncation | None = None,
-                      state: Any = None, weights: Any = None, reduction: str = "sum") -> tuple[float, ModelParams]:
+                      state: Any = None, weights: Any = None, reduction: str = "sum", *,
+                      seed: int | None = None) -> tuple[float, ModelParams]:
         """L and its gradient with respect to every parameter.
 
         Parameters
@@ -90,13 +91,15 @@ class SequenceModel:
             Factor of the loss of every step; a step of weight 0 is not read. Many-to-one uses that of the last valid step.
         reduction : {"sum", "mean"}
             "mean" divides by the number of valid steps of weight ≠ 0.
+        seed : int, optional
+            Of the dropout of a Stack, another one for every batch; `loss` and `predict` drop nothing.
 
         Raises
         ------
         TypeError, ValueError
             If an argument has the wrong type, shape, dtype or range; the message names it.
         """
-        tape, counted, scale = self._counted(params, x, y, lengths, state, weights, reduction)
+        tape, counted, scale = self._counted(params, x, y, lengths, state, weights, reduction, seed)
         terms, dz = losses.point_losses(self.loss_name, readout_forward(params.readout, counted.h), counted.y)
         factor = (counted.weight * scale).astype(dz.dtype)
         readout, rows = readout_backward(params.readout, counted.h, dz * factor[:, None])
@@ -116,15 +119,16 @@ class SequenceModel:
         """ŷ: (T, B, O), or (B, O) for many-to-one; at padded steps the prediction from the held state."""
         check_output_params(self, params)
         tape = forward(self.cell, params.cell, x, state, lengths)
-        h = tape.h if self.mode == "many_to_many" else tape.h[-1]
+        steps = tape.batch.lengths
+        h = tape.h if self.mode == "many_to_many" else tape.h[steps - 1, np.arange(steps.size)]
         return losses.predictions(self.loss_name, readout_forward(params.readout, h))
 
     def _counted(self, params: ModelParams, x: Any, y: Any, lengths: Any, state: Any, weights: Any,
-                 reduction: str) -> tuple[Tape, _Counted, float]:
+                 reduction: str, seed: int | None = None) -> tuple[Tape, _Counted, float]:
         """Forward, and the steps whose loss counts."""
         check_choice("reduction", reduction, ("sum", "mean"))
         check_output_params(self, params)
-        tape = forward(self.cell, params.cell, x, state, lengths)
+        tape = forward(self.cell, params.cell, x, state, lengths, seed=seed)
         T, B, _ = tape.h.shape
         steps, dtype = tape.batch.lengths, tape.h.dtype
         valid = np.arange(T)[:, None] < steps

@@ -13,15 +13,17 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ..arrays import Array
+from ..bptt.stack import Stack
 from ..cells.rnn import RNN
-from ..errors import FileError
+from ..errors import FileError, is_stack
 from .model import ModelParams, SequenceModel
 from .readout import ReadoutParams
+from .tree import leaves
 
 FORMAT, VERSION = "fastbptt-model", 1
 HEADER = "header"
 LARGEST_HEADER = 65_536
-CELLS = {"RNN": RNN}
+CELLS: dict[str, Any] = {"RNN": RNN, "Stack": Stack}
 DAMAGED = (zipfile.BadZipFile, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, MemoryError)
 
 
@@ -51,14 +53,15 @@ def save_model(path: str | os.PathLike[str], model: SequenceModel, params: Model
     (True, (4, 4))
     """
     path = Path(path)
-    cell = {field.name: getattr(model.cell, field.name) for field in fields(model.cell)}
-    header = {"format": FORMAT, "version": VERSION, "cell": type(model.cell).__name__, "cell_options": cell,
+    header = {"format": FORMAT, "version": VERSION, **_described(model.cell),
               "output_size": model.output_size, "loss": model.loss_name, "mode": model.mode}
-    arrays = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8), **_named(params)}
+    cell: dict[str, Any] = {f"cell.{name}": array for name, array in zip(model.cell.shapes, leaves(params.cell), strict=True)}
+    readout = {f"readout.{name}": array for name, array in params.readout._asdict().items()}
+    arrays = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8), **cell, **readout}
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -89,13 +92,27 @@ def load_model(path: str | os.PathLike[str]) -> tuple[SequenceModel, ModelParams
             raise FileError(f"{path}: expected a model that fastbptt saved, got a damaged or foreign file ({error})") from None
 
 
-def _named(params: ModelParams) -> dict[str, Array]:
-    return {f"{group}.{name}": array for group in params._fields for name, array in getattr(params, group)._asdict().items()}
+def _described(cell: Any) -> dict[str, Any]:
+    """A cell as it stands in the header."""
+    options = {field.name: getattr(cell, field.name) for field in fields(cell)}
+    if is_stack(cell):
+        options["cells"] = [_described(layer) for layer in cell.cells]
+    return {"cell": type(cell).__name__, "cell_options": options}
+
+
+def _built(described: Any) -> Any:
+    """The cell of a header."""
+    name, options = described.get("cell"), dict(described["cell_options"])
+    if name not in CELLS:
+        raise FileError(f"expected one of the cells {', '.join(CELLS)}, got {name!r}; update fastbptt to read it")
+    if "cells" in options:
+        options["cells"] = [_built(layer) for layer in options["cells"]]
+    return CELLS[name](**options)
 
 
 def _read(archive: zipfile.ZipFile) -> tuple[SequenceModel, ModelParams]:
     header = _read_header(archive)
-    cell = CELLS[header["cell"]](**header["cell_options"])
+    cell = _built(header)
     model = SequenceModel(cell, header["output_size"], header["loss"], header["mode"])
     shapes = {f"cell.{name}": shape for name, shape in cell.shapes.items()}
     shapes |= {"readout.V": (model.output_size, cell.hidden_size), "readout.c": (model.output_size,)}
@@ -112,8 +129,9 @@ def _read(archive: zipfile.ZipFile) -> tuple[SequenceModel, ModelParams]:
     if len(dtypes) > 1:
         raise FileError(f"expected arrays of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
     arrays = {name: _array(archive, name) for name in shapes}
-    return model, ModelParams(cell.params_type(*[arrays[f"cell.{name}"] for name in cell.shapes]),
-                              ReadoutParams(arrays["readout.V"], arrays["readout.c"]))
+    weights = {name: arrays[f"cell.{name}"] for name in cell.shapes}
+    params = cell.params_of(weights) if is_stack(cell) else cell.params_type(**weights)
+    return model, ModelParams(params, ReadoutParams(arrays["readout.V"], arrays["readout.c"]))
 
 
 def _read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
@@ -126,8 +144,6 @@ def _read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
         raise FileError(f"expected the format {FORMAT!r}, got a file of something else")
     if header.get("version") != VERSION:
         raise FileError(f"expected version {VERSION}, got {header.get('version')!r}; update fastbptt to read it")
-    if header.get("cell") not in CELLS:
-        raise FileError(f"expected one of the cells {', '.join(CELLS)}, got {header.get('cell')!r}; update fastbptt to read it")
     return header
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import fastbptt as fb
 from fastbptt import reference as ref
+from fastbptt.training.tree import global_norm, leaves, tree_map
 
 LOSSES = ("squared_error", "sigmoid_cross_entropy", "softmax_cross_entropy")
 
@@ -179,3 +180,30 @@ def test_refused_by_the_model(changes, message):
     model, params, x, y, _, _ = problem("softmax_cross_entropy", "many_to_many")
     with pytest.raises((TypeError, ValueError), match=message):
         model.loss_and_grad(**{"params": params, "x": x, "y": y, **changes})
+
+
+@pytest.mark.parametrize("mode", ["many_to_many", "many_to_one"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_stack_in_the_place_of_a_cell(bidirectional, mode):
+    """Gradient by differences, dropout included; clipping and optimisers take the tree; prediction at the counted step."""
+    rng = np.random.default_rng(0)
+    cells = [fb.RNN(3, 5), fb.RNN(10 if bidirectional else 5, 4)]
+    model = fb.SequenceModel(fb.Stack(cells, bidirectional, dropout=0.3), 2, "squared_error", mode)
+    params = model.init(seed=0, dtype=np.float64)
+    x, lengths = rng.normal(size=(6, 3, 3)), np.array([6, 2, 4])
+    y = rng.normal(size=(6, 3, 2) if mode == "many_to_many" else (3, 2))
+    loss, grads = model.loss_and_grad(params, x, y, lengths, seed=5)
+    assert loss != model.loss_and_grad(params, x, y, lengths, seed=6)[0]
+    v = tree_map(lambda a: rng.normal(size=a.shape), params)
+    up, down = (model.loss_and_grad(tree_map(lambda p, d, e=e: p + e * d, params, v), x, y, lengths, seed=5)[0]
+                for e in (1e-6, -1e-6))
+    slope = sum((a * b).sum() for a, b in zip(leaves(grads), leaves(v), strict=True))
+    assert (up - down) / 2e-6 == pytest.approx(slope, rel=1e-6)
+    clipped, norm = fb.clip_by_norm(grads, 0.1)
+    assert norm > 0.1 and global_norm(clipped) == pytest.approx(0.1)
+    opt = fb.Adam(0.01)
+    moved, _ = opt.update(params, clipped, opt.init(params))
+    assert type(moved.cell) is tuple and model.loss(moved, x, y, lengths) < model.loss(params, x, y, lengths)
+    if mode == "many_to_one":
+        picked = fb.forward(model.cell, params.cell, x, lengths=lengths).h[lengths - 1, np.arange(3)]
+        np.testing.assert_allclose(model.predict(params, x, lengths), picked @ params.readout.V.T, rtol=1e-12)

@@ -1,0 +1,52 @@
+"""The passes of a call as data: complete, and apart where units may run at once."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastbptt as fb
+from fastbptt.arrays import NO_RESETS, NONE, Batch
+from fastbptt.bptt.truncation import plan_passes
+from fastbptt.engine.jit import kernel
+
+
+@kernel
+def planned(batch, T, horizon, stride):
+    return plan_passes(batch, T, horizon, stride, 8)
+
+
+def plan(lengths, horizon, stride):
+    batch = Batch(np.empty((0, 0, 0)), np.array(lengths), NO_RESETS, NONE[np.dtype(np.float64)])
+    return planned(batch, max(lengths), horizon, stride)
+
+
+LENGTHS = ([1], [7, 6, 1], [9] * 16, [160], [40, 3, 11, 40, 1], [5, 5])
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize(("horizon", "stride"), [(5, 5), (3, 1), (7, 3), (1, 1), (200, 9)])
+def test_every_pass_once(lengths, horizon, stride):
+    passes = plan(lengths, horizon, stride)
+    want = [(b, *of) for b, n in enumerate(lengths) for of in fb.Truncation(horizon, stride).passes(n)]
+    assert sorted(map(tuple, passes.rows.tolist())) == want
+    assert passes.bounds[0] == 0 and passes.bounds[-1] == len(want) and (np.diff(passes.bounds) >= 0).all()
+    assert passes.full == (horizon >= max(lengths)) and passes.overlap == (stride < horizon < max(lengths))
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize("k", [1, 4, 5])
+def test_chunks_that_share_a_step_are_in_one_unit(lengths, k):
+    """The last pass over a sequence goes back into the chunk before it where k does not divide the length."""
+    passes = plan(lengths, k, k)
+    owner = {}
+    for unit in range(passes.bounds.size - 1):
+        for b, end, _, stop in passes.rows[passes.bounds[unit]:passes.bounds[unit + 1]].tolist():
+            for step in range(stop, end):
+                assert owner.setdefault((b, step), unit) == unit
+
+
+def test_units_of_overlapping_passes_have_one_sequence_and_are_many_where_steps_are():
+    passes = plan([1024, 300], 32, 1)
+    cuts = passes.bounds.tolist()
+    assert all(len(set(passes.rows[a:b, 0].tolist())) == 1 for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+    assert len(cuts) - 1 >= 8 and passes.shards == 8
