@@ -11,6 +11,8 @@ Where a reset precedes the step, the state before it is row b of `initial`, writ
 """
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..engine import simd
@@ -93,6 +95,32 @@ def list_places(places, rows, lengths, start, stop, B):
 
 
 PASS_ROWS = 64       # rows that step back together: their errors stay in the first-level cache
+TIME_PIECES = 4      # pieces of time among which the products of a single shard are dealt out
+TIME_ROWS = 4096     # steps times rows between two such deals
+TIME_FLOPS = 4e6     # of the products of a call: less is not worth the wait for other threads (docs/performance.md)
+
+
+class Crew(NamedTuple):
+    """Who does the products of a shard: so many pieces of time, on so many threads of `launcher` (0: the shard's own)."""
+
+    pieces: int
+    threads: int
+    launcher: int
+
+
+@njit
+def crew_of(shards, batch, d, threads, launcher):
+    """Of a single shard, whose steps have to wait for each other, all threads do the products if these are worth the wait.
+
+    Depends on the whole lengths, so that a call over a segment of the steps adds up the same.
+    """
+    longest = 0
+    for b in range(batch.lengths.size):
+        longest = max(longest, batch.lengths[b])
+    if shards == 1 and 2.0 * longest * d.B * d.row * (d.Hp + 2 * d.I) >= TIME_FLOPS:
+        return Crew(TIME_PIECES, threads, launcher)
+    return Crew(1, 1, 0)
+
 
 # ---------------------------------------------------------------------------------------------- forward
 
@@ -100,19 +128,20 @@ PASS_ROWS = 64       # rows that step back together: their errors stay in the fi
 @njit(allocates=True)
 def forward_shard(shard, arguments):
     """All steps of one shard's sequences."""
-    order, shards, panels, tape, batch, initial, params, options = arguments
+    order, shards, crew, panels, tape, batch, initial, params, options = arguments
     d = measure(params, tape, initial)
     n = (order.size - shard + shards - 1) // shards
     rows, lengths = np.empty(n, np.int64), np.empty(n, np.int64)
-    steps = min(d.T, max(1, block_rows(d.row + d.x_row) // n))
+    size = block_rows(d.row + d.x_row)
+    steps = min(d.T, max(1, (TIME_ROWS if crew.pieces > 1 else size) // n))
     dtype = params.U.dtype
     work = ForwardWork(np.empty(steps * n * d.row, dtype), np.empty(n * d.state_row, dtype), panels.state,
-                       np.empty(steps * n, np.int64), np.empty(steps * n * d.x_row, dtype))
+                       np.empty(steps * n, np.int64), np.empty(crew.pieces * min(size, steps * n) * d.x_row, dtype))
     for i in range(n):
         rows[i] = order[shard + i * shards]
         lengths[i] = steps_here(batch, rows[i], d.T)
         load_first(work.state, i, tape, len(initial), rows[i], d)
-    step_through(rows, lengths, steps, work, panels, tape, batch, initial, params, options, d)
+    step_through(rows, lengths, steps, crew, work, panels, tape, batch, initial, params, options, d)
     hold_states(rows, lengths, tape, len(initial), d)
 
 
@@ -124,17 +153,29 @@ def load_first(state, i, tape, states, b, dims):
 
 
 @njit
-def step_through(rows, lengths, steps, work, panels, tape, batch, initial, params, options, d):
+def prepare(piece, arguments):
+    """Working rows of one piece of a block: what does not depend on the state."""
+    pieces, m, work, panels, batch, params, d = arguments
+    size = work.inputs.size // d.x_row // pieces
+    stop = m * (piece + 1) // pieces
+    for first in range(m * piece // pieces, stop, size):
+        count = min(size, stop - first)
+        z, places = work.z[first * d.row:], work.places[first:]
+        input_rows(batch.x, z, work.inputs[piece * size * d.x_row:], panels.inputs, params, places, count, d)
+        start_rows(params, z, count, d)
+        if batch.noise.size > 0:
+            add_noise(z, batch.noise, places, count, d)
+
+
+@njit
+def step_through(rows, lengths, steps, crew, work, panels, tape, batch, initial, params, options, d):
     """Blocks of `steps` steps: first what does not depend on the state, for all of them, then step after step."""
     n = rows.size
     has_resets = batch.resets.size > 0
     for start in range(0, lengths[0], steps):
         stop = min(start + steps, lengths[0])
         m = list_places(work.places, rows, lengths, start, stop, d.B)
-        input_rows(batch.x, work.z, work.inputs, panels.inputs, params, work.places, m, d)
-        start_rows(params, work.z, m, d)
-        if batch.noise.size > 0:
-            add_noise(work.z, batch.noise, work.places, m, d)
+        run_shards(prepare, (crew.pieces, m, work, panels, batch, params, d), crew.pieces, crew.threads, crew.launcher)
         first = 0
         for t in range(start, stop):
             while lengths[n - 1] <= t:
@@ -195,10 +236,12 @@ def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
     threads, launcher : int
         How many threads, and the address from `fastbptt.engine.fork.launcher`; without them the calling thread does all.
     """
-    panels = forward_panels(batch, params, measure(params, tape, initial))
+    d = measure(params, tape, initial)
+    panels = forward_panels(batch, params, d)
     order = descending(batch.lengths)       # as steps go on, the rows still running are the first n
-    shards = shard_count(order.size, tape[0].shape[2])
-    run_shards(forward_shard, (order, shards, panels, tape, batch, initial, params, options), shards, threads, launcher)
+    shards = shard_count(order.size, d.H)
+    crew = crew_of(shards, batch, d, threads, launcher)
+    run_shards(forward_shard, (order, shards, crew, panels, tape, batch, initial, params, options), shards, threads, launcher)
 
 
 # ---------------------------------------------------------------------------------------------- backward
@@ -207,24 +250,27 @@ def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
 @njit(allocates=True)
 def backward_shard(shard, arguments):
     """All passes of one shard, unit after unit."""
-    shard_parts, halo, panels, grads, errors, tape, batch, initial, params, options, passes = arguments
+    all_parts, halo, crew, panels, grads, errors, tape, batch, initial, params, options, passes = arguments
     d = measure(params, tape, initial)
-    parts = Parts(shard_parts.inputs[shard], shard_parts.state[shard], shard_parts.initial[shard])
+    parts = Parts(all_parts.inputs[shard], all_parts.state[shard], all_parts.initial[shard])
     width = max(padded(d.I + 1, params.U), d.Hp)
-    count = block_rows(d.row + width)
+    size = block_rows(d.row + width)
+    count = TIME_ROWS if crew.pieces > 1 else size
     units = passes.bounds.size - 1
     largest = 0
     for unit in range(shard, units, passes.shards):
         largest = max(largest, passes.bounds[unit + 1] - passes.bounds[unit])
     if passes.full:
-        count = max(1, count // max(1, min(largest, PASS_ROWS))) * min(largest, PASS_ROWS)
+        together = min(largest, PASS_ROWS)
+        count = min(d.T, max(1, count // max(1, together))) * together
     dtype = params.U.dtype
     work = BackwardWork(np.empty(count * d.row, dtype), np.zeros(largest * d.state_row, dtype), panels.state,
-                        np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count * width, dtype))
+                        np.empty(count, np.int64), np.empty(count, np.int64),
+                        np.empty(crew.pieces * min(size, count) * width, dtype))
     for unit in range(shard, units, passes.shards):
         rows = passes.rows[passes.bounds[unit]:passes.bounds[unit + 1]]
         if passes.full:
-            back_by_time(rows, work, parts, panels, grads, errors, tape, batch, initial, params, options, d)
+            back_by_time(rows, shard, crew, work, all_parts, panels, grads, errors, tape, batch, initial, params, options, d)
         else:
             total = np.zeros((rows[-1, 1] - rows[0, 3]) * d.row if passes.overlap else 0, dtype)
             for start in range(0, rows.shape[0], PASS_ROWS):
@@ -250,13 +296,14 @@ def longest_first(rows, start):
 
 
 @njit
-def back_by_time(passes, work, parts, panels, grads, errors, tape, batch, initial, params, options, d):
+def back_by_time(passes, shard, crew, work, all_parts, panels, grads, errors, tape, batch, initial, params, options, d):
     """Full passes, longest first: all at the same step, a pass joins at its end; products over blocks of steps.
 
     The blocks begin at multiples of their number of steps, so that a call over a segment of the steps adds up the same.
     """
     size = min(passes.shape[0], PASS_ROWS)
     steps = work.places.size // size
+    parts = part_of(all_parts, shard)
     for stop in range((passes[0, 1] - 1) // steps * steps, -1, -steps):
         for first in range(0, passes.shape[0], size):
             block = passes[first:min(first + size, passes.shape[0])]
@@ -270,8 +317,8 @@ def back_by_time(passes, work, parts, panels, grads, errors, tape, batch, initia
                     n += 1
                 step_back(block, n, t, 0, m, w, parts, errors, tape, batch, initial, params, options, d)
                 m += n
-            if m > 0:
-                products(parts, panels, grads, w, m, tape, batch, initial, params, d)
+            run_shards(products_of_piece, (shard, crew.pieces, m, all_parts, panels, grads, w, tape, batch, initial, params, d),
+                       crew.pieces, crew.threads, crew.launcher)
 
 
 @njit
@@ -355,6 +402,25 @@ def products(parts, panels, grads, work, count, tape, batch, initial, params, d)
     input_errors(batch.x, grads.x, work.places, panels.inputs, params, work, count, d)
 
 
+@njit(forceinline=True)
+def part_of(parts, i):
+    """The i-th part of the gradients."""
+    return Parts(parts.inputs[i], parts.state[i], parts.initial[i])
+
+
+@njit
+def products_of_piece(piece, arguments):
+    """The products of one piece of a block of m rows."""
+    shard, pieces, m, all_parts, panels, grads, work, tape, batch, initial, params, d = arguments
+    width = max(padded(d.I + 1, params.U), d.Hp)
+    size = work.scratch.size // width // pieces
+    scratch = work.scratch[piece * size * width:]
+    stop = m * (piece + 1) // pieces
+    for first in range(m * piece // pieces, stop, size):
+        w = BackwardWork(work.delta[first * d.row:], work.carry, work.weights, work.places[first:], work.before[first:], scratch)
+        products(part_of(all_parts, shard + piece), panels, grads, w, min(size, stop - first), tape, batch, initial, params, d)
+
+
 @njit
 def products_of_total(passes, total, halo, work, parts, panels, grads, tape, batch, initial, params, d):
     """The products for the steps of a unit of overlapping passes, whose δ were summed.
@@ -389,8 +455,9 @@ def backward_panels(batch, params, d):
 
 
 @njit(allocates=True)
-def empty_parts(shards, batch, params, initial, d):
-    """Every shard's part of the gradients, zero."""
+def empty_parts(passes, batch, params, initial, d):
+    """The parts of the gradients that are added up apart, zero: of every shard, or of the pieces of a single one."""
+    shards = max(passes.shards, crew_of(passes.shards if passes.full else 2, batch, d, 1, 0).pieces)
     resets = len(initial) * d.B * d.H if batch.resets.size > 0 else 0
     return Parts(np.zeros((shards, input_partial(batch.x, params, d)), params.U.dtype),
                  np.zeros((shards, state_partial(params, d)), params.U.dtype), np.zeros((shards, resets), params.U.dtype))
@@ -444,8 +511,9 @@ def scan_segment(parts, grads, errors, tape, batch, initial, params, options, pa
     d = measure(params, tape, initial)
     panels = backward_panels(batch, params, d)
     halo = empty_halo(passes, grads.x, d)
+    crew = crew_of(passes.shards if passes.full else 2, batch, d, threads, launcher)
     pass_through(errors, batch, d.T)
-    run_shards(backward_shard, (parts, halo, panels, grads, errors, tape, batch, initial, params, options, passes),
+    run_shards(backward_shard, (parts, halo, crew, panels, grads, errors, tape, batch, initial, params, options, passes),
                passes.shards, threads, launcher)
     add_halo(grads.x, halo, passes, d)
 
@@ -467,6 +535,6 @@ def scan_backward(grads, errors, tape, batch, initial, params, options, passes, 
         As for `scan_forward`.
     """
     d = measure(params, tape, initial)
-    parts = empty_parts(passes.shards, batch, params, initial, d)
+    parts = empty_parts(passes, batch, params, initial, d)
     scan_segment(parts, grads, errors, tape, batch, initial, params, options, passes, threads, launcher)
     add_parts(grads, parts, batch, d)

@@ -50,7 +50,7 @@ def _callback(cx: Any, module: ir.Module, compiled: Any, data_type: ir.Type, arg
 
 @intrinsic
 def run_shards(ctx, function, arguments, count, threads, launcher):
-    """function(shard, arguments) for shard = 0 … count−1, spread over `threads` threads; on this thread if launcher = 0.
+    """function(shard, arguments) for shard = 0 … count−1, spread over `threads` threads; here if launcher = 0 or count = 1.
 
     Static shares, one fork and one join. An exception in a shard (there is none but under NUMBA_BOUNDSCHECK=1) is raised
     again after the join.
@@ -72,7 +72,7 @@ def run_shards(ctx, function, arguments, count, threads, launcher):
         b.store(n, counts)
         b.store(I64(1), steps)
         raw = b.bitcast(data, BYTES)
-        with b.if_else(b.icmp_signed("==", address, I64(0))) as (here, forked):
+        with b.if_else(b.or_(b.icmp_signed("==", address, I64(0)), b.icmp_signed("<", n, I64(2)))) as (here, forked):
             with here:
                 b.call(callback, [pointers, counts, steps, raw])
             with forked:

@@ -158,7 +158,8 @@ def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False,
 
     A block does not count references to its arrays: its caller holds them. Counting is an atomic operation for every
     array that is taken out of a tuple, a third of the time of a small scan. Only a block that `allocates`, or calls one
-    that does, counts; an array that it makes lives at least until its last mention there.
+    that does, counts; an array that it makes lives at least until its last mention there. What it is given by a block
+    that does not count it would release once too often: such a block returns arrays only to its like.
     """
     options: dict[str, Any] = {**_FLAGS, "forceinline": forceinline}
     if not python:

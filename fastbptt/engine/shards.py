@@ -18,6 +18,7 @@ from .jit import njit
 
 MAX_SHARDS = 8
 LEAST_ROWS = 4             # rows that make a shard: fewer leave the registers of a product half empty
+SMALL_ALONE_FLOPS = 1_000_000      # the same for so few rows that only products are left to other threads
 SMALL_FLOPS = 300_000      # below this a call is over before a second thread has woken up (measured: docs/performance.md)
 BLOCK_FLOATS = 32_768      # floats of one working buffer of a block of steps: 128 KiB, a quarter of a usual L2
 MIN_BLOCK_ROWS = 256       # rows of a block at least: the sums over rows reload C once per block
@@ -50,7 +51,7 @@ def enter_threads(flops: float, rows: int) -> tuple[int, int]:
 
     A launcher other than 0 is held by this call until `leave_threads`.
     """
-    if flops < SMALL_FLOPS or rows < 2 * LEAST_ROWS:
+    if flops < (SMALL_FLOPS if rows >= 2 * LEAST_ROWS else SMALL_ALONE_FLOPS):
         return 1, 0
     threads = int(numba.get_num_threads())
     if threads == 1 or forked() or not _entered.acquire(blocking=False):
