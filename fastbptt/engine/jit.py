@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba import extending
+from numba import extending, types
 from numba.core import caching, codegen, config
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 
@@ -164,8 +164,19 @@ def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False,
     options: dict[str, Any] = {**_FLAGS, "forceinline": forceinline}
     if not python:
         options |= {"pipeline_class": _BlockCompiler, "_nrt": allocates}
-    decorate = numba.njit(**options)
+    def decorate(f: Callable[..., Any]) -> Any:
+        return _without_literals(numba.njit(**options)(f))
     return decorate if function is None else decorate(function)
+
+
+def _without_literals(dispatcher: Any) -> Any:
+    """Have callers ask for int64 where they pass a constant: Numba would compile the function once more for each value."""
+    resolve = dispatcher.get_call_template
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        return resolve([types.unliteral(a) for a in args], {k: types.unliteral(a) for k, a in kws.items()})
+    dispatcher.get_call_template = get_call_template
+    return dispatcher
 
 
 def overload(function: Callable[..., Any], *, allocates: bool = False, prefer_literal: bool = False) -> Any:
