@@ -72,7 +72,7 @@ def test_vocabulary_travels_with_the_model(tmp_path):
 
 
 def test_parameters_of_another_model_are_not_saved(tmp_path):
-    with pytest.raises(ValueError, match="params.U: expected"):
+    with pytest.raises(ValueError, match="cell.U: expected"):
         fb.save_model(tmp_path / "m.npz", MODEL, fb.SequenceModel(fb.RNN(4, 5, "relu"), 2).init())
     assert not list(tmp_path.iterdir())
 
