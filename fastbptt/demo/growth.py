@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from ..training.model import ModelParams, SequenceModel
 from .train import FORMS
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
-TURNS = 5
+TURNS = 11
+SETTLE = 0.3        # seconds: after a product of NumPy its threads spin for a while, and would be in the way of ours
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def products_per_step(name: str) -> float:
 def measure_growth(model: SequenceModel, params: ModelParams, ids: Array) -> Growth:
     """Medians of turns in which the forms take turns; a shorter text is repeated. The readout, the same for all, is left out."""
     seconds: dict[str, list[float]] = {name: [] for name in FORMS}
+    sleep(SETTLE)
     for T in LENGTHS:
         x = np.resize(ids, (T, 1))
         dh = np.random.default_rng(T).standard_normal((T, 1, model.cell.hidden_size), np.float32)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,8 +39,10 @@ def draw(report: Report, path: str | os.PathLike[str]) -> None:
                     weight="bold")
     figure.supxlabel(f"{report.corpus.sizes()}.\nRNN of {HIDDEN} tanh units; batches of {BATCH} × {SEQUENCE} characters, the "
                      "same for all; each gradient trains a model of its own from the same start. "
-                     f"{machine()}.", fontsize=8.5, color=GREY, x=0.012, ha="left")
-    figure.savefig(path, dpi=130)
+                     f"{machine()}.", fontsize=8.5, color=GREY, x=0.012, ha="left", parse_math=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")       # of a file's name in a script that the font lacks
+        figure.savefig(path, dpi=130)
 
 
 def _title(axis: Any, title: str, x: str, y: str) -> None:
@@ -76,18 +79,18 @@ def _learning(axis: Any, report: Report) -> None:
 
 
 def _by_time(axis: Any, report: Report) -> None:
+    """On a log axis a gradient that costs more is a curve further to the right by one distance everywhere."""
     updates, courses = report.trained.updates, report.trained.courses
     spent = [[float(np.sum(c.seconds[:n])) for n in updates] for c in courses]
     for course, seconds, colour in zip(courses, spent, COLOURS, strict=True):
-        axis.plot(seconds, course.bits, "o-", color=colour, markersize=3.5, linewidth=1.8)
-    axis.set_xlim(left=0)
-    axis.set_ylim(bottom=0)
-    _title(axis, "The same, by the time spent on gradients", "seconds in forward, readout, loss and backward",
+        axis.semilogx(seconds[1:], course.bits[1:], "o-", color=colour, markersize=3.5, linewidth=1.8)
+    axis.set_xlim(right=5 * max(s[-1] for s in spent))
+    axis.set_ylim(bottom=min(c.bits[-1] for c in courses) - 0.5)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _title(axis, "The same, by the time spent on gradients", "seconds in forward, readout, loss and backward (log)",
            "bits per held-out character")
-    for number, (course, colour) in enumerate(zip(courses, COLOURS, strict=True)):
-        # The curves start at the top left: what is below them is free.
-        axis.text(0.04, 0.32 - 0.1 * number, f"{course.name}: {1e3 * float(np.median(course.seconds)):.1f} ms per gradient",
-                  transform=axis.transAxes, fontsize=9.5, color=colour)
+    texts = [f"{c.name}: {1e3 * float(np.median(c.seconds)):.1f} ms each" for c in courses]
+    _label_ends(axis, [(s[-1], c.bits[-1], text) for s, c, text in zip(spent, courses, texts, strict=True)])
 
 
 def _cosine(axis: Any, report: Report) -> None:
