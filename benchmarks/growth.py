@@ -7,7 +7,7 @@ import numpy as np
 from fastbptt.bench.cases import GROWTH_FORMS, growth_case
 from fastbptt.bench.peers import OursSide, checked_setup
 
-# One pass after the other, a window costs horizon times a full pass: followed only this far.
+# T · B: a window does horizon times the products of a full pass, and is followed only this far.
 LARGEST_WINDOW = 16_384
 
 

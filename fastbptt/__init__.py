@@ -1,4 +1,5 @@
 """fastbptt: Numba kernels for backpropagation through time, and what gradients do on the way."""
+from . import interop
 from .arrays import Grads
 from .bptt.passes import Tape, backward, forward, step
 from .bptt.stack import Directions, Stack
@@ -11,8 +12,8 @@ from .training.fit import fit
 from .training.model import ModelParams, SequenceModel
 from .training.optim import SGD, Adam
 from .training.readout import ReadoutParams
-from .training.sequences import pad
-from .training.storage import load_model, save_model
+from .training.sequences import Vocabulary, pad
+from .training.storage import SavedModel, load_model, save_model
 
 __version__ = "0.1.0"
 
@@ -27,16 +28,19 @@ __all__ = [
     "RNNParams",
     "RNNState",
     "ReadoutParams",
+    "SavedModel",
     "SequenceModel",
     "Stack",
     "Tape",
     "Truncation",
+    "Vocabulary",
     "backward",
     "clip_by_norm",
     "clip_by_value",
     "fit",
     "forward",
     "get_num_threads",
+    "interop",
     "load_model",
     "pad",
     "save_model",

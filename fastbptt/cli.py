@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import bench, compile, gradcheck, info
+from .commands import bench, compile, demo, gradcheck, info
 from .commands.common import CommandError, Parser
 
-COMMANDS = (bench, gradcheck, info, compile)
+COMMANDS = (demo, bench, gradcheck, info, compile)
+INTERRUPTED = 130       # 128 + SIGINT, as shells count
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,4 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CommandError, ValueError, TypeError, OSError) as error:
         print(f"fastbptt: {error}".splitlines()[0], file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"fastbptt: {parsed.command} interrupted; what it had not finished is not written", file=sys.stderr)
+        return INTERRUPTED
     return 0

@@ -1,4 +1,12 @@
-"""One file per cell, and the scan that runs them all."""
+"""One file per cell, the table of cells, and the scan that runs them all."""
+from __future__ import annotations
+
+from typing import Any
+
+from .rnn import RNN
 from .scan import scan_backward, scan_forward
 
-__all__ = ["scan_backward", "scan_forward"]
+CELLS: dict[str, Any] = {cell.__name__: cell for cell in (RNN,)}
+"""Every cell by its name: what model files call it."""
+
+__all__ = ["CELLS", "scan_backward", "scan_forward"]

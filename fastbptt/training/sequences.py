@@ -1,13 +1,14 @@
-"""Sequences of different length: padding, cutting, lengths."""
+"""Sequences: padding, cutting, lengths; characters as ids."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
-from ..errors import check_integer
+from ..errors import as_array, check_integer
 
 
 def pad(sequences: Sequence[Sequence[Any]], max_len: int | None = None, value: int = 0) -> tuple[Array, Array]:
@@ -49,3 +50,96 @@ def pad(sequences: Sequence[Sequence[Any]], max_len: int | None = None, value: i
     for b, sequence in enumerate(sequences):
         ids[:lengths[b], b] = sequence[:T]
     return ids, lengths
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Characters and their ids: the k-th of the sorted characters has the id k.
+
+    Parameters
+    ----------
+    characters : str
+        At least one, sorted by code point, each once; `Vocabulary.from_text` collects them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `characters` is not a str, is empty, or is not sorted and free of repetitions.
+
+    Examples
+    --------
+    >>> import fastbptt as fb
+    >>> letters = fb.Vocabulary.from_text("deep")
+    >>> letters
+    Vocabulary(characters='dep')
+    >>> letters.encode("deep")
+    array([0, 1, 1, 2])
+    >>> letters.decode([2, 1, 0])
+    'ped'
+    >>> len(letters)
+    3
+    """
+
+    characters: str
+
+    def __post_init__(self) -> None:
+        _check_text("characters", self.characters)
+        if not self.characters or list(self.characters) != sorted(set(self.characters)):
+            raise ValueError(f"characters: expected at least one, sorted and each once, got {_short(self.characters)}; "
+                             "use Vocabulary.from_text(text) to collect those of a text")
+
+    @classmethod
+    def from_text(cls, text: str) -> Vocabulary:
+        """The vocabulary of all characters of a text; ValueError if it is empty."""
+        return cls("".join(sorted(set(_check_text("text", text)))))
+
+    def __len__(self) -> int:
+        """The number of characters: I and O of a character model."""
+        return len(self.characters)
+
+    def encode(self, text: str) -> Array:
+        """The ids (T,) of a text.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `text` is not a str, or has a character that the vocabulary lacks.
+        """
+        codes, known = _codes(_check_text("text", text)), _codes(self.characters)
+        ids = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+        if (unknown := np.flatnonzero(known[ids] != codes)).size:
+            at = int(unknown[0])
+            raise ValueError(f"text: expected characters of this vocabulary of {len(self)}, got {text[at]!r} at position {at}; "
+                             "make the vocabulary from a text that has it, or replace it")
+        return ids
+
+    def decode(self, ids: Any) -> str:
+        """The text that ids (T,) stand for.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the ids are not a sequence of integers in 0 … len − 1.
+        """
+        expected = f"expected a sequence of ids in 0 … {len(self) - 1}"
+        array = as_array("ids", ids, expected)
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise TypeError(f"ids: {expected}, got {array.ndim} dimensions of {array.dtype}; pass one sequence, as integers")
+        if array.size and not 0 <= array.min() <= array.max() < len(self):
+            raise ValueError(f"ids: {expected}, got values from {array.min()} to {array.max()}; they are of another vocabulary")
+        return "".join(self.characters[i] for i in array.astype(np.int64))
+
+
+def _check_text(name: str, text: Any) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: expected a str, got {type(text).__name__}; decode bytes first")
+    return text
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 20 else repr(text[:20]) + " …"
+
+
+def _codes(text: str) -> Array:
+    """Code points; "surrogatepass" since a str may hold halves of pairs."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -7,27 +7,39 @@ import tempfile
 import zipfile
 from dataclasses import fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 
 from ..arrays import Array
 from ..bptt.stack import Stack
-from ..cells.rnn import RNN
-from ..errors import FileError, is_stack
+from ..cells import CELLS
+from ..errors import FileError, check_output_params, is_stack
 from .model import ModelParams, SequenceModel
 from .readout import ReadoutParams
+from .sequences import Vocabulary
 from .tree import leaves
 
 FORMAT, VERSION = "fastbptt-model", 1
-HEADER = "header"
+HEADER, VOCABULARY = "header", "vocabulary"
 LARGEST_HEADER = 65_536
-CELLS: dict[str, Any] = {"RNN": RNN, "Stack": Stack}
-DAMAGED = (zipfile.BadZipFile, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, MemoryError)
+BUILDERS: dict[str, Any] = {**CELLS, "Stack": Stack}
+DAMAGED = (zipfile.BadZipFile, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, MemoryError,
+           OverflowError)
 
 
-def save_model(path: str | os.PathLike[str], model: SequenceModel, params: ModelParams) -> None:
+class SavedModel(NamedTuple):
+    """What a model file holds."""
+
+    model: SequenceModel
+    params: ModelParams
+    vocabulary: Vocabulary | None
+    """What the ids of a character model stand for; None where the file has none."""
+
+
+def save_model(path: str | os.PathLike[str], model: SequenceModel, params: ModelParams,
+               vocabulary: Vocabulary | None = None) -> None:
     """Write a model and its parameters to an npz file, under its final name only when it is complete.
 
     Parameters
@@ -36,9 +48,14 @@ def save_model(path: str | os.PathLike[str], model: SequenceModel, params: Model
         Replaced if it exists; written beside it first, so that a full disk leaves the old file as it was.
     model : SequenceModel
     params : ModelParams
+        Of this model: what `load_model` would refuse is not written.
+    vocabulary : Vocabulary, optional
+        What the ids of a character model stand for.
 
     Raises
     ------
+    TypeError, ValueError
+        If the parameters are not those of the model.
     OSError
         If the folder cannot be written or the disk is full.
 
@@ -48,16 +65,20 @@ def save_model(path: str | os.PathLike[str], model: SequenceModel, params: Model
     >>> model = fb.SequenceModel(fb.RNN(3, 4), output_size=2)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     fb.save_model(os.path.join(folder, "model.npz"), model, model.init(seed=0))
-    ...     loaded, params = fb.load_model(os.path.join(folder, "model.npz"))
-    >>> loaded == model, params.cell.W.shape
-    (True, (4, 4))
+    ...     saved = fb.load_model(os.path.join(folder, "model.npz"))
+    >>> saved.model == model, saved.params.cell.W.shape, saved.vocabulary
+    (True, (4, 4), None)
     """
     path = Path(path)
+    check_output_params(model, params)
+    characters = np.array([] if vocabulary is None else [ord(c) for c in vocabulary.characters], np.uint32)
     header = {"format": FORMAT, "version": VERSION, **_described(model.cell),
-              "output_size": model.output_size, "loss": model.loss_name, "mode": model.mode}
+              "output_size": model.output_size, "loss": model.loss_name, "mode": model.mode, "characters": characters.size}
     cell: dict[str, Any] = {f"cell.{name}": array for name, array in zip(model.cell.shapes, leaves(params.cell), strict=True)}
     readout = {f"readout.{name}": array for name, array in params.readout._asdict().items()}
     arrays = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8), **cell, **readout}
+    if characters.size:
+        arrays[VOCABULARY] = characters
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -70,8 +91,8 @@ def save_model(path: str | os.PathLike[str], model: SequenceModel, params: Model
         raise
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[SequenceModel, ModelParams]:
-    """The model and the parameters of a file that `save_model` wrote.
+def load_model(path: str | os.PathLike[str]) -> SavedModel:
+    """The model, the parameters and the vocabulary of a file that `save_model` wrote.
 
     Names, shapes and dtypes are read from the headers and compared with the model's before any array is allocated.
 
@@ -103,40 +124,49 @@ def _described(cell: Any) -> dict[str, Any]:
 def _built(described: Any) -> Any:
     """The cell of a header."""
     name, options = described.get("cell"), dict(described["cell_options"])
-    if name not in CELLS:
-        raise FileError(f"expected one of the cells {', '.join(CELLS)}, got {name!r}; update fastbptt to read it")
+    if name not in BUILDERS:
+        raise FileError(f"expected one of the cells {', '.join(BUILDERS)}, got {name!r}; update fastbptt to read it")
     if "cells" in options:
         options["cells"] = [_built(layer) for layer in options["cells"]]
-    return CELLS[name](**options)
+    return BUILDERS[name](**options)
 
 
-def _read(archive: zipfile.ZipFile) -> tuple[SequenceModel, ModelParams]:
+def _read(archive: zipfile.ZipFile) -> SavedModel:
     header = _read_header(archive)
     cell = _built(header)
     model = SequenceModel(cell, header["output_size"], header["loss"], header["mode"])
     shapes = {f"cell.{name}": shape for name, shape in cell.shapes.items()}
     shapes |= {"readout.V": (model.output_size, cell.hidden_size), "readout.c": (model.output_size,)}
-    found = {name.removesuffix(".npy") for name in archive.namelist()}
-    if found != {HEADER, *shapes}:
-        raise FileError(f"expected the arrays {', '.join(sorted(shapes))}, got {', '.join(sorted(found - {HEADER}))}")
-    dtypes = set()
-    for name, shape in shapes.items():
-        with archive.open(f"{name}.npy") as stream:
-            given, dtype = _array_header(stream)
-        if given != shape or dtype not in (np.float32, np.float64):
-            raise FileError(f"{name}: expected {shape} of float32 or float64, got {given} of {dtype}")
-        dtypes.add(dtype)
-    if len(dtypes) > 1:
-        raise FileError(f"expected arrays of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+    characters = _read_shapes(archive, shapes, header["characters"])
     arrays = {name: _array(archive, name) for name in shapes}
     weights = {name: arrays[f"cell.{name}"] for name in cell.shapes}
     params = cell.params_of(weights) if is_stack(cell) else cell.params_type(**weights)
-    return model, ModelParams(params, ReadoutParams(arrays["readout.V"], arrays["readout.c"]))
+    vocabulary = Vocabulary("".join(map(chr, _array(archive, VOCABULARY)))) if characters else None
+    return SavedModel(model, ModelParams(params, ReadoutParams(arrays["readout.V"], arrays["readout.c"])), vocabulary)
+
+
+def _read_shapes(archive: zipfile.ZipFile, shapes: dict[str, tuple[int, ...]], characters: int) -> bool:
+    """Refuse arrays of other names, shapes or dtypes by their headers alone; whether there is a vocabulary."""
+    expected = {HEADER, *shapes} | ({VOCABULARY} if characters else set())
+    found = {name.removesuffix(".npy") for name in archive.namelist()}
+    if found != expected:
+        wanted, given = (", ".join(sorted(names - {HEADER})) for names in (expected, found))
+        raise FileError(f"expected the arrays {wanted}, got {given}")
+    dtypes = set()
+    for name, shape in shapes.items():
+        size, dtype = _shape_and_dtype(archive, name)
+        if size != shape or dtype not in (np.float32, np.float64):
+            raise FileError(f"{name}: expected {shape} of float32 or float64, got {size} of {dtype}")
+        dtypes.add(dtype)
+    if len(dtypes) > 1:
+        raise FileError(f"expected arrays of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+    if characters and _shape_and_dtype(archive, VOCABULARY) != ((characters,), np.dtype(np.uint32)):
+        raise FileError(f"{VOCABULARY}: expected {characters} code points as uint32, got something else")
+    return bool(characters)
 
 
 def _read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
-    with archive.open(f"{HEADER}.npy") as stream:
-        shape, dtype = _array_header(stream)
+    shape, dtype = _shape_and_dtype(archive, HEADER)
     if dtype != np.uint8 or len(shape) != 1 or shape[0] > LARGEST_HEADER:
         raise FileError("expected a header of at most 64 KiB, got something else")
     header = json.loads(_array(archive, HEADER).tobytes())
@@ -145,6 +175,11 @@ def _read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
     if header.get("version") != VERSION:
         raise FileError(f"expected version {VERSION}, got {header.get('version')!r}; update fastbptt to read it")
     return header
+
+
+def _shape_and_dtype(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with archive.open(f"{name}.npy") as stream:
+        return _array_header(stream)
 
 
 def _array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -1,5 +1,7 @@
 """Weights from and to PyTorch: the same function, the same bits, and a clear word for what does not fit."""
 
+import subprocess
+import sys
 from collections import namedtuple
 from dataclasses import dataclass
 from typing import ClassVar
@@ -169,3 +171,11 @@ def test_parameters_without_a_place_in_pytorch_are_named():
 
     with pytest.raises(ValueError, match="^cell: expected parameters among U, W, b, b_hn, got P in .*Peephole"):
         from_state_dict(Peephole(), entries())
+
+
+def test_is_an_attribute_that_does_not_import_torch():
+    code = ("import sys, numpy as np, fastbptt as fb\n"
+            "weights = {'weight_ih_l0': np.ones((3, 2)), 'weight_hh_l0': np.eye(3)}\n"
+            "params = fb.interop.torch.from_state_dict(fb.RNN(2, 3), weights)\n"
+            "assert params.W.shape == (3, 3) and 'torch' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -66,4 +66,5 @@ def test_clipping_keeps_an_exploding_network_trainable():
         clipped, norms[gain] = fb.clip_by_norm(grads, 1.0)
         flat, cut = grads.cell.W.ravel().astype(float), clipped.cell.W.ravel().astype(float)
         assert flat @ cut == pytest.approx(np.linalg.norm(flat) * np.linalg.norm(cut), rel=1e-5)
+        assert fb.clip_by_norm(clipped, 10.0)[1] == pytest.approx(1.0, rel=1e-5)
     assert norms[1.5] > 1e10 * norms[1.0]

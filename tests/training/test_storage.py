@@ -46,8 +46,8 @@ def header(**changes):
 
 def test_round_trip(saved):
     path, params = saved
-    model, loaded = fb.load_model(path)
-    assert model == MODEL and type(loaded) is fb.ModelParams
+    model, loaded, vocabulary = fb.load_model(path)
+    assert model == MODEL and type(loaded) is fb.ModelParams and vocabulary is None
     for a, b in zip((*loaded.cell, *loaded.readout), (*params.cell, *params.readout), strict=True):
         assert a.dtype == b.dtype and np.array_equal(a, b)
     assert [p.name for p in path.parent.iterdir()] == ["m.npz"]
@@ -59,10 +59,34 @@ def test_stacks(tmp_path, bidirectional):
     model = fb.SequenceModel(fb.Stack(cells, bidirectional, 0.25), 2)
     params = model.init(seed=1)
     fb.save_model(tmp_path / "m.npz", model, params)
-    loaded, again = fb.load_model(tmp_path / "m.npz")
+    loaded, again, _ = fb.load_model(tmp_path / "m.npz")
     assert loaded == model and type(again.cell[1]) is (fb.Directions if bidirectional else fb.RNNParams)
     for a, b in zip(leaves(again), leaves(params), strict=True):
         assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
+def test_vocabulary_travels_with_the_model(tmp_path):
+    vocabulary = fb.Vocabulary.from_text("naïve 字 \U0001f600 \ud800")
+    fb.save_model(tmp_path / "v.npz", MODEL, MODEL.init(), vocabulary)
+    assert fb.load_model(tmp_path / "v.npz").vocabulary == vocabulary
+
+
+def test_parameters_of_another_model_are_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="cell.U: expected"):
+        fb.save_model(tmp_path / "m.npz", MODEL, fb.SequenceModel(fb.RNN(4, 5, "relu"), 2).init())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("codes", "message"), [
+    (np.array([97, 98], np.uint32), "vocabulary: expected 3"), (np.array([97, 98, 99], np.int64), "vocabulary: expected 3"),
+    (np.array([99, 98, 97], np.uint32), "sorted"), (np.array([97, 98, 2**31], np.uint32), "damaged"),
+    (np.full(2**20, 97, np.uint32), "vocabulary: expected 3"),
+])
+def test_foreign_vocabulary(tmp_path, codes, message):
+    fb.save_model(tmp_path / "v.npz", MODEL, MODEL.init(), fb.Vocabulary("abc"))
+    rewrite(tmp_path / "v.npz", lambda m: m.update({"vocabulary.npy": npy(codes)}))
+    with pytest.raises(fb.FileError, match=message):
+        fb.load_model(tmp_path / "v.npz")
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 100, 500, -1, -40])
@@ -93,6 +117,7 @@ def test_flipped_byte(saved):
     (lambda m: m.update({"cell.W.npy": npy(np.ones((5, 5), np.float32))}), "one dtype"),
     (lambda m: m.update({"cell.W.npy": npy(np.array([[{}]], object))}), "cell.W: expected"),
     (lambda m: m.update({"header.npy": npy(np.zeros(10**6, np.uint8))}), "header"),
+    (header(characters=3), "expected the arrays .*vocabulary"), (header(characters="3"), "expected the arrays"),
     (lambda m: m.pop("header.npy"), "damaged or foreign"),
 ])
 def test_foreign(saved, change, message):

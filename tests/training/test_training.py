@@ -108,6 +108,35 @@ def test_many_to_one():
     assert (model.predict(params, bits).round()[:, 0] == [1, 0, 0, 1]).all()
 
 
+def test_part_of_speech_tagger():
+    """SPEC 6.2: a tag for every word; what "saw" and "light" are is said by the words before them."""
+    tagged = ["the/D man/N saw/V the/D light/N", "a/D saw/N lay/V", "the/D light/A saw/N lay/V", "men/N saw/V a/D man/N"]
+    pairs = [[word.split("/") for word in line.split()] for line in tagged]
+    words, tags = (sorted({p[k] for line in pairs for p in line}) for k in (0, 1))
+    x, lengths = fb.pad([[words.index(word) for word, _ in line] for line in pairs])
+    y, _ = fb.pad([[tags.index(tag) for _, tag in line] for line in pairs])
+    model = fb.SequenceModel(fb.RNN(len(words), 12), len(tags))
+    params, opt = model.init(seed=0), fb.Adam(0.02)
+    fitted = fb.fit(model, params, [{"x": x, "y": y, "lengths": lengths}] * 200, opt, clip=5.0)
+    found = model.predict(fitted.params, x, lengths).argmax(-1)
+    for b, line in enumerate(pairs):
+        for t, (word, tag) in enumerate(line):
+            assert tags[found[t, b]] == tag, (word, tag)
+    assert {tags[k] for k in found[x == words.index("saw")]} == {"V", "N"}
+
+
+def test_polarity():
+    """SPEC 6.2: one answer for a sentence, at its last word; negation turns it round."""
+    reviews = {"the movie was boring and long": 0, "the movie was great": 1, "great and funny": 1, "boring": 0,
+               "the movie was not great": 0, "not boring": 1, "long and not funny": 0, "funny": 1}
+    words = sorted({word for review in reviews for word in review.split()})
+    x, lengths = fb.pad([[words.index(word) for word in review.split()] for review in reviews])
+    y = np.array([*reviews.values()], np.float32)[:, None]
+    model = fb.SequenceModel(fb.RNN(len(words), 12), 1, "sigmoid_cross_entropy", "many_to_one")
+    params, loss = train(model, x, y, lengths)
+    assert loss < 0.1 and (model.predict(params, x, lengths).round() == y).all()
+
+
 def test_clipping():
     rng = np.random.default_rng(0)
     cell = fb.RNNParams(*(rng.normal(size=s) for s in ((3, 2), (3, 3), 3)))

@@ -1,0 +1,52 @@
+"""Writes measured tables into the README: `python docs/tables.py demo` from the root of a checkout.
+
+A table lies between two marks, `<!-- table: NAME -->` and `<!-- end of table: NAME -->`; all between them is replaced. To add
+one, put its marks into the README and a function that returns Markdown into TABLES.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def rewrite(text: str, name: str, table: str) -> str:
+    """`text` with another table between the marks of `name`; ValueError unless each mark stands there once, in this order."""
+    marks = f"<!-- table: {name} -->", f"<!-- end of table: {name} -->"
+    if [text.count(mark) for mark in marks] != [1, 1] or text.index(marks[0]) > text.index(marks[1]):
+        raise ValueError(f"text: expected {marks[0]} once and {marks[1]} once after it; put the marks where the table belongs")
+    before, rest = text.split(marks[0])
+    after = rest.split(marks[1])[1]
+    return f"{before}{marks[0]}\n{table.strip()}\n{marks[1]}{after}"
+
+
+def demo_table() -> str:
+    """Full versus truncated on the default text of the demo; draws docs/demo.png from the same run."""
+    from fastbptt.demo import default_text, run_demo
+
+    report = run_demo(default_text(), 45.0, lambda what, spent: None)
+    report.plot(ROOT / "docs" / "demo.png")
+    return report.markdown()
+
+
+TABLES: dict[str, Callable[[], str]] = {"demo": demo_table}
+
+
+def main(names: Sequence[str]) -> int:
+    """Measure and rewrite the tables of these names."""
+    if not names or set(names) - set(TABLES):
+        print(f"expected names among {', '.join(TABLES)}, got {' '.join(names) or 'none'}", file=sys.stderr)
+        return 2
+    readme = ROOT / "README.md"
+    for name in names:
+        rewrite(readme.read_text(encoding="utf-8"), name, "")      # the marks are there, before minutes are spent
+        table = TABLES[name]()
+        readme.write_text(rewrite(readme.read_text(encoding="utf-8"), name, table), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,79 @@
+"""`fastbptt demo`: train a character model on real text with full and truncated gradients, side by side."""
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import check_positive
+from ..training.storage import save_model
+from .common import CommandError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..demo import Corpus, Report
+    from .common import Commands
+
+PICTURE, WEIGHTS = "demo.png", "model.npz"
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the parser."""
+    demo = commands.add_parser("demo", help="train on real text with full and truncated gradients, side by side")
+    demo.add_argument("--text", type=Path, default=None, help="a UTF-8 file (default: the documentation topics of Python)")
+    demo.add_argument("--seconds", type=float, default=45.0, help="time to train, all three together (default: 45)")
+    demo.add_argument("--out", type=Path, default=Path("fastbptt-demo"), help="folder for the picture and the weights")
+    demo.set_defaults(run=run)
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a folder that cannot be written or made, before any work; nothing is left there."""
+    nearest = next(p for p in [out.absolute(), *out.absolute().parents] if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise CommandError(f"--out: expected a folder that can be written, got {out} ({error.strerror})") from None
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything, train, print, write."""
+    try:
+        import matplotlib.figure  # noqa: F401
+        from rich.console import Console
+
+        from ..demo import default_text, read_text
+    except ModuleNotFoundError as missing:
+        raise CommandError(f"demo needs the package {missing.name}: pip install \"fastbptt[demo]\"") from None
+    check_positive("--seconds", arguments.seconds)
+    corpus = default_text() if arguments.text is None else read_text(arguments.text)
+    check_folder(arguments.out)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")      # a text may have characters that the terminal lacks
+    console = Console(highlight=False)
+    console.print(corpus.sizes(), markup=False)
+    report = _trained(corpus, arguments.seconds, console)
+    for table in report.tables():
+        console.print(table)
+    prompt, written = report.sample
+    console.print(f"After {prompt!r} the model writes:\n", markup=False)
+    console.print(written, markup=False)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    report.plot(arguments.out / PICTURE)
+    save_model(arguments.out / WEIGHTS, report.trained.model, report.trained.courses[0].params, corpus.vocabulary)
+    console.print(f"\nThe curves: {arguments.out / PICTURE}\nThe weights, trained with full gradients: {arguments.out / WEIGHTS}",
+                  markup=False, soft_wrap=True)
+
+
+def _trained(corpus: Corpus, seconds: float, console: Console) -> Report:
+    """The demo under a progress bar."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from ..demo import run_demo
+    columns = (BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=1.0)
+        return run_demo(corpus, seconds, lambda what, spent: progress.update(task, description=what, completed=spent))

@@ -1,0 +1,72 @@
+"""The text of the demo, and which part of it is held out."""
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..arrays import Array
+from ..training.sequences import Vocabulary
+
+SEQUENCE = 128      # characters that a training sequence predicts
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as ids: the first nine tenths to train on, the last tenth held out.
+
+    The vocabulary is that of the whole text, so that a character of the held-out part alone has an id too: the model has
+    never seen it, and what it costs is counted.
+    """
+
+    name: str
+    vocabulary: Vocabulary
+    train: Array
+    held_out: Array
+
+    @classmethod
+    def from_text(cls, text: str, name: str) -> Corpus:
+        """Cut a text; ValueError if it has less than one sequence to train on, or one character."""
+        kept = len(text) - len(text) // 10
+        if kept <= SEQUENCE:
+            raise ValueError(f"text: expected at least {SEQUENCE * 10 // 9 + 1} characters, one more than a sequence of "
+                             f"{SEQUENCE} beside the tenth held out, got {len(text)} in {name}; choose a longer text")
+        vocabulary = Vocabulary.from_text(text)
+        if len(vocabulary) < 2:
+            raise ValueError(f"text: expected at least two different characters, got {text[0]!r} alone in {name}; "
+                             "choose a text with something to predict")
+        ids = vocabulary.encode(text)
+        return cls(name, vocabulary, ids[:kept], ids[kept:])
+
+    def sizes(self) -> str:
+        """One sentence on the sizes."""
+        new = len(set(self.held_out.tolist()) - set(self.train.tolist()))
+        return (f"{self.name}: {self.train.size + self.held_out.size:,} characters, {len(self.vocabulary)} different ones; "
+                f"{self.train.size:,} to train on, the last {self.held_out.size:,} held out ({new} characters occur only there)")
+
+
+def default_text() -> Corpus:
+    """The documentation topics that every CPython carries, joined in the order of their keys."""
+    try:
+        from pydoc_data import topics
+    except ModuleNotFoundError:
+        raise ValueError("text: expected the module pydoc_data, which this Python lacks; pass a file: --text FILE") from None
+    return Corpus.from_text("".join(topics.topics[key] for key in sorted(topics.topics)), "Documentation topics of Python")
+
+
+def read_text(path: str | os.PathLike[str]) -> Corpus:
+    """A UTF-8 file.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, is not UTF-8, or is shorter than a sequence.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"text: expected a file that can be read, got {path} ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"text: expected UTF-8, got {path} with the byte 0x{error.object[error.start]:02x} at {error.start}; "
+                         "convert it first") from None
+    return Corpus.from_text(text, Path(path).name)

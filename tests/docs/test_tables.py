@@ -1,0 +1,42 @@
+"""Tables are replaced between their marks and nowhere else."""
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+tables = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tables)
+TEXT = "a\n<!-- table: t -->\nold\n<!-- end of table: t -->\nb\n<!-- table: u -->\n<!-- end of table: u -->\n"
+
+
+def test_replaces_what_is_between_the_marks():
+    once = tables.rewrite(TEXT, "t", "| new |\n")
+    assert once == TEXT.replace("old", "| new |")
+    assert tables.rewrite(once, "t", "| new |") == once
+    assert tables.rewrite(once, "t", "old") == TEXT
+
+
+@pytest.mark.parametrize("text", ["", "<!-- table: t -->", TEXT + TEXT, "<!-- end of table: t --><!-- table: t -->"])
+def test_marks_must_be_there_once_and_in_order(text):
+    with pytest.raises(ValueError, match="expected <!-- table: t --> once"):
+        tables.rewrite(text, "t", "x")
+
+
+def test_command_writes_the_readme(tmp_path, monkeypatch, capsys):
+    (tmp_path / "README.md").write_text(TEXT)
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "TABLES", {"t": lambda: "T", "u": lambda: "U"})
+    assert tables.main(["t", "u"]) == 0
+    assert (tmp_path / "README.md").read_text() == tables.rewrite(TEXT.replace("old", "T"), "u", "U")
+    assert tables.main(["v"]) == 2 and "t, u" in capsys.readouterr().err
+
+
+def test_readme_has_every_table_and_picture():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in tables.TABLES:
+        assert tables.rewrite(readme, name, "x") != readme
+    assert "(docs/demo.png)" in readme and (ROOT / "docs" / "demo.png").stat().st_size > 10_000
