@@ -18,6 +18,7 @@ from ..engine.panels import (
     pack_transposed,
     padded,
     panel_place,
+    take,
     vectors_in,
 )
 from .protocol import layout
@@ -223,6 +224,14 @@ def _add_input_partial(x, dparams, partial, dims):
     return dense
 
 
+@njit(forceinline=True)
+def take_before(states, initial, before, j, dims):
+    """Vector j of the state before a step: of row `before` of `states`, or where it is negative of row −1−before of `initial`."""
+    if before >= 0:
+        return take(states, before * dims.H + j, dims.H - j)
+    return take(initial, (-1 - before) * dims.H + j, dims.H - j)
+
+
 @njit
 def gather_panels(out, source, initial, before, count, dims):
     """States before `count` steps as panels: row `before` of `source`, or where it is negative row −1−before of `initial`."""
@@ -232,12 +241,5 @@ def gather_panels(out, source, initial, before, count, dims):
         place, step = panel_place(v * n_lanes, count, vectors, source)
         j = v * n_lanes
         for m in range(count):
-            at = before[m]
-            if at >= 0 and j + n_lanes <= dims.H:
-                value = simd.load(source, at * dims.H + j)
-            elif at >= 0:
-                value = simd.load_part(source, at * dims.H + j, dims.H - j)
-            else:
-                value = simd.load_part(initial, (-1 - at) * dims.H + j, dims.H - j)
-            simd.store(out, place + m * step, value)
+            simd.store(out, place + m * step, take_before(source, initial, before[m], j, dims))
     return out

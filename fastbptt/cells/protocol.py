@@ -39,7 +39,7 @@ def pack_backward(params: Any, dims: Any) -> Any:
 
 
 def start_rows(params: Any, z: Any, count: Any, dims: Any) -> Any:
-    """Fill those gates of `count` working rows that do not receive U x."""
+    """Fill those gates of `count` working rows that do not receive U x; nothing, where there are none."""
     raise NotImplementedError
 
 
@@ -54,7 +54,7 @@ def step_backward(params: Any, options: Any, tape: Any, initial: Any, work: Any,
 
 
 def state_partial(params: Any, dims: Any) -> Any:
-    """Size of one shard's part of the gradients of the recurrent weights."""
+    """Size of one shard's part of the gradients of all parameters but U and b."""
     raise NotImplementedError
 
 
@@ -65,6 +65,21 @@ def state_gradients(params: Any, tape: Any, initial: Any, partial: Any, work: An
 
 def add_state_partial(dparams: Any, partial: Any, dims: Any) -> Any:
     """Add a shard's part to the gradients."""
+    raise NotImplementedError
+
+
+def own_partial(params: Any, dims: Any) -> Any:
+    """Size of one shard's part of the gradients of what a cell has beyond U, W and b."""
+    raise NotImplementedError
+
+
+def own_gradients(params: Any, tape: Any, initial: Any, partial: Any, at: Any, work: Any, count: Any, dims: Any) -> Any:
+    """Add `count` rows of `work.delta` to that part, which begins at partial[at]."""
+    raise NotImplementedError
+
+
+def add_own_partial(dparams: Any, partial: Any, at: Any, dims: Any) -> Any:
+    """Add that part to the gradients."""
     raise NotImplementedError
 
 

@@ -1,13 +1,39 @@
-"""The recurrent products of cells whose gates all see h_{t−1}: W in panels, dW from δ and the states."""
+"""The recurrent weights: packing W, and dW from δ and the states; for every cell whose gates all see h_{t−1}.
+
+The functions a scan asks for are overloaded here for all `Params` but those in `OTHERWISE`. What a cell has beyond U, W and
+b, it adds through the functions of `protocol` that begin with ``own``.
+"""
 from __future__ import annotations
 
 import numpy as np
+from numba import types
 
 from ..engine import simd
 from ..engine.gemm import columns_times_panels
-from ..engine.jit import njit
+from ..engine.jit import njit, overload
 from ..engine.panels import add_row, pack_rows, pack_transposed, vectors_in
+from . import protocol
 from .inputs import gather_panels
+from .protocol import layout
+
+OTHERWISE: set[type] = set()
+"""`Params` types of cells that do their recurrent products themselves."""
+
+
+def is_of(params: types.Type, *kinds: type) -> bool:
+    """Whether `params` is the Numba type of one of these `Params`."""
+    return isinstance(params, types.BaseNamedTuple) and params.instance_class in kinds
+
+
+def _common(params: types.Type) -> bool:
+    return isinstance(params, types.BaseNamedTuple) and params.instance_class not in OTHERWISE
+
+
+def _nothing_own(params: types.Type) -> bool:
+    return isinstance(params, types.BaseNamedTuple) and params.fields == ("U", "W", "b")
+
+
+# ---------------------------------------------------------------------------------------------- packing
 
 
 @njit(allocates=True)
@@ -30,6 +56,24 @@ def backward_recurrent(W, first, gates, dims):
     return out
 
 
+@overload(protocol.pack_forward, allocates=True)
+def _pack_forward(params, dims):
+    return (lambda params, dims: forward_recurrent(params.W, 0, layout(params).rec_count, dims)) if _common(params) else None
+
+
+@overload(protocol.pack_backward, allocates=True)
+def _pack_backward(params, dims):
+    return (lambda params, dims: backward_recurrent(params.W, 0, layout(params).rec_count, dims)) if _common(params) else None
+
+
+@overload(protocol.start_rows)
+def _start_rows(params, z, count, dims):
+    return (lambda params, z, count, dims: None) if _nothing_own(params) else None
+
+
+# ---------------------------------------------------------------------------------------------- gradients
+
+
 @njit
 def recurrent_gradient(partial, tape, initial, work, first, gates, count, dims):
     """partial (gates · Hp, Hp) += δᵀ h_{t−1} over `count` rows, for `gates` gates from gate `first` of the row on."""
@@ -45,3 +89,49 @@ def add_recurrent(dW, partial, gates, dims):
     for g in range(gates):
         for j in range(dims.H):
             add_row(flat, (g * dims.H + j) * dims.H, partial, (g * dims.Hp + j) * dims.Hp, dims.H)
+
+
+@overload(protocol.state_partial)
+def _state_partial(params, dims):
+    if not isinstance(params, types.BaseNamedTuple):
+        return None
+    return lambda params, dims: layout(params).rec_count * dims.Hp * dims.Hp + protocol.own_partial(params, dims)
+
+
+@overload(protocol.state_gradients)
+def _state_gradients(params, tape, initial, partial, work, count, dims):
+    if not _common(params):
+        return None
+
+    def gradients(params, tape, initial, partial, work, count, dims):
+        lay = layout(params)
+        recurrent_gradient(partial, tape, initial, work, lay.rec_first, lay.rec_count, count, dims)
+        protocol.own_gradients(params, tape, initial, partial, lay.rec_count * dims.Hp * dims.Hp, work, count, dims)
+    return gradients
+
+
+@overload(protocol.add_state_partial)
+def _add_state_partial(dparams, partial, dims):
+    if not isinstance(dparams, types.BaseNamedTuple):
+        return None
+
+    def add(dparams, partial, dims):
+        gates = layout(dparams).rec_count
+        add_recurrent(dparams.W, partial, gates, dims)
+        protocol.add_own_partial(dparams, partial, gates * dims.Hp * dims.Hp, dims)
+    return add
+
+
+@overload(protocol.own_partial)
+def _own_partial(params, dims):
+    return (lambda params, dims: 0) if _nothing_own(params) else None
+
+
+@overload(protocol.own_gradients)
+def _own_gradients(params, tape, initial, partial, at, work, count, dims):
+    return (lambda params, tape, initial, partial, at, work, count, dims: None) if _nothing_own(params) else None
+
+
+@overload(protocol.add_own_partial)
+def _add_own_partial(dparams, partial, at, dims):
+    return (lambda dparams, partial, at, dims: None) if _nothing_own(dparams) else None

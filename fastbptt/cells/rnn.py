@@ -12,17 +12,16 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numba import types
 
 from ..arrays import NONE, Array, Options
 from ..engine import activations, simd
 from ..engine.activations import activate_any, activate_grad_any
 from ..engine.gemm import rows_times_panels
 from ..engine.jit import njit, overload
-from ..engine.panels import vectors_in
+from ..engine.panels import put, take, vectors_in
 from ..errors import check_choice, check_dtype, check_number, check_size, check_weights_fit
 from . import init, protocol
-from .recurrent import add_recurrent, backward_recurrent, forward_recurrent, recurrent_gradient
+from .recurrent import is_of
 
 
 class RNNParams(NamedTuple):
@@ -133,10 +132,6 @@ class RNN:
         return RNNTape(np.empty((T + 1, B, self.hidden_size), dtype), NONE[np.dtype(dtype)])
 
 
-def _is_rnn(params: types.Type) -> bool:
-    return isinstance(params, types.BaseNamedTuple) and params.instance_class is RNNParams
-
-
 # ---------------------------------------------------------------------------------------------- one row's arithmetic
 
 
@@ -152,14 +147,11 @@ def point_forward(options, tape, work, first, n, dims):
         for j in range(0, dims.Hp, n_lanes):
             y = activate_any(options.activation, simd.load(work.z, z + j))
             if alpha != 1:
-                simd.store_part(saved, place * dims.H + j, y, dims.H - j)
+                put(saved, place * dims.H + j, y, dims.H - j)
                 old = simd.load(work.state, i * dims.state_row + j)
                 y = simd.fma(simd.splat(alpha, work.z), y - old, old)
             simd.store(work.state, i * dims.state_row + j, y)
-            if j + n_lanes <= dims.H:
-                simd.store(h, to + j, y)
-            else:
-                simd.store_part(h, to + j, y, dims.H - j)
+            put(h, to + j, y, dims.H - j)
 
 
 @njit(forceinline=True)
@@ -173,13 +165,11 @@ def point_backward(options, tape, work, first, n, dims):
         for j in range(0, dims.Hp, n_lanes):
             e = simd.load(work.carry, i * dims.state_row + j)
             if alpha != 1:
-                y = simd.load_part(saved, place * dims.H + j, dims.H - j)
+                y = take(saved, place * dims.H + j, dims.H - j)
                 simd.store(work.carry, i * dims.state_row + j, simd.splat(1 - alpha, work.delta) * e)
                 e = simd.splat(alpha, work.delta) * e
-            elif j + n_lanes <= dims.H:
-                y = simd.load(h, (place + dims.B) * dims.H + j)
             else:
-                y = simd.load_part(h, (place + dims.B) * dims.H + j, dims.H - j)
+                y = take(h, (place + dims.B) * dims.H + j, dims.H - j)
             simd.store(work.delta, (first + i) * dims.row + j, activate_grad_any(options.activation, y) * e)
 
 
@@ -188,7 +178,7 @@ def point_backward(options, tape, work, first, n, dims):
 
 @overload(protocol.step_forward)
 def _step_forward(params, options, tape, work, dims, first, n):
-    if not _is_rnn(params):
+    if not is_of(params, RNNParams):
         return None
 
     def step(params, options, tape, work, dims, first, n):
@@ -200,7 +190,7 @@ def _step_forward(params, options, tape, work, dims, first, n):
 
 @overload(protocol.step_backward)
 def _step_backward(params, options, tape, initial, work, dims, first, n):
-    if not _is_rnn(params):
+    if not is_of(params, RNNParams):
         return None
 
     def step(params, options, tape, initial, work, dims, first, n):
@@ -210,44 +200,6 @@ def _step_backward(params, options, tape, initial, work, dims, first, n):
     return step
 
 
-# ---------------------------------------------------------------------------------------------- what the scan asks for
-
-
 @overload(protocol.layout)
 def _layout(params):
-    return (lambda params: protocol.Layout(1, 1, 0, 0, 1)) if _is_rnn(params) else None
-
-
-@overload(protocol.pack_forward, allocates=True)
-def _pack_forward(params, dims):
-    return (lambda params, dims: forward_recurrent(params.W, 0, 1, dims)) if _is_rnn(params) else None
-
-
-@overload(protocol.pack_backward, allocates=True)
-def _pack_backward(params, dims):
-    return (lambda params, dims: backward_recurrent(params.W, 0, 1, dims)) if _is_rnn(params) else None
-
-
-@overload(protocol.start_rows)
-def _start_rows(params, z, count, dims):
-    return (lambda params, z, count, dims: None) if _is_rnn(params) else None
-
-
-@overload(protocol.state_partial)
-def _state_partial(params, dims):
-    return (lambda params, dims: dims.Hp * dims.Hp) if _is_rnn(params) else None
-
-
-@overload(protocol.state_gradients)
-def _state_gradients(params, tape, initial, partial, work, count, dims):
-    if not _is_rnn(params):
-        return None
-    return lambda params, tape, initial, partial, work, count, dims: recurrent_gradient(
-        partial, tape, initial, work, 0, 1, count, dims)
-
-
-@overload(protocol.add_state_partial)
-def _add_state_partial(dparams, partial, dims):
-    if not _is_rnn(dparams):
-        return None
-    return lambda dparams, partial, dims: add_recurrent(dparams.W, partial, 1, dims)
+    return (lambda params: protocol.Layout(1, 1, 0, 0, 1)) if is_of(params, RNNParams) else None

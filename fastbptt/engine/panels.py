@@ -75,6 +75,21 @@ def pack_rows(out, at, K, k0, W, row0, rows, last, cols, vectors):
 
 
 @njit(forceinline=True)
+def take(arr, i, left):
+    """The vector arr[i:], of which only the first `left` elements are the row's: zeros in place of others."""
+    return simd.load(arr, i) if left >= simd.lanes(arr) else simd.load_part(arr, i, left)
+
+
+@njit(forceinline=True)
+def put(arr, i, value, left):
+    """arr[i:] = value, but only the first `left` elements, which are the row's."""
+    if left >= simd.lanes(arr):
+        simd.store(arr, i, value)
+    else:
+        simd.store_part(arr, i, value, left)
+
+
+@njit(forceinline=True)
 def copy_row(out, o, src, s, n):
     """out[o : o + n] = src[s : s + n]."""
     n_lanes = simd.lanes(out)
@@ -103,7 +118,4 @@ def gather_row(out, o, width, src, s, n):
     """out[o : o + width] = src[s : s + n], then zeros; width is padded to whole vectors."""
     n_lanes = simd.lanes(out)
     for j in range(0, width, n_lanes):
-        if j + n_lanes <= n:
-            simd.store(out, o + j, simd.load(src, s + j))
-        else:
-            simd.store(out, o + j, simd.load_part(src, s + j, n - j))
+        simd.store(out, o + j, take(src, s + j, n - j))
