@@ -4,6 +4,8 @@ from .arrays import Grads
 from .bptt.passes import Tape, backward, forward, step
 from .bptt.stack import Directions, Stack
 from .bptt.truncation import Truncation
+from .cells.gru import GRU, GRUBeforeParams, GRUParams, GRUState
+from .cells.lstm import LSTM, LSTMParams, LSTMPeepholeParams, LSTMState
 from .cells.rnn import RNN, RNNParams, RNNState
 from .engine.shards import get_num_threads, set_num_threads
 from .errors import FileError
@@ -18,12 +20,20 @@ from .training.storage import SavedModel, load_model, save_model
 __version__ = "0.1.0"
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "RNN",
     "SGD",
     "Adam",
     "Directions",
     "FileError",
+    "GRUBeforeParams",
+    "GRUParams",
+    "GRUState",
     "Grads",
+    "LSTMParams",
+    "LSTMPeepholeParams",
+    "LSTMState",
     "ModelParams",
     "RNNParams",
     "RNNState",

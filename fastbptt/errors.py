@@ -298,6 +298,13 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
     return x, steps
 
 
+def check_has_cell_state(cell: Any, arrays: Any) -> Any:
+    """The arrays of a tape that has c."""
+    if not hasattr(arrays, "c"):
+        raise AttributeError(f"tape.c: expected the tape of an LSTM, got one of {cell}; its states are in tape.h")
+    return arrays
+
+
 def check_tape(cell: Any, tape: Any, kind: Any, dtype: np.dtype[Any]) -> None:
     """A tape of this cell's forward with parameters of this dtype."""
     if not isinstance(tape, kind):

@@ -9,6 +9,7 @@ from ..arrays import NO_RESETS, NONE, Array, Batch, Grads
 from ..engine.shards import enter_threads, leave_threads
 from ..errors import (
     check_array,
+    check_has_cell_state,
     check_input,
     check_one_direction,
     check_params,
@@ -40,6 +41,12 @@ class Tape:
         """(T, B, H): h_t of steps 1 … T; at padded steps the last valid one."""
         h: Array = self.arrays.h[1:]
         return h
+
+    @property
+    def c(self) -> Array:
+        """(T, B, H): c_t of steps 1 … T of an LSTM."""
+        c: Array = check_has_cell_state(self.cell, self.arrays).c[1:]
+        return c
 
     @property
     def final(self) -> Any:

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from .gru import GRU
+from .lstm import LSTM
 from .rnn import RNN
 from .scan import scan_backward, scan_forward
 
-CELLS: dict[str, Any] = {cell.__name__: cell for cell in (RNN,)}
+CELLS: dict[str, Any] = {cell.__name__: cell for cell in (RNN, GRU, LSTM)}
 """Every cell by its name: what model files call it."""
 
 __all__ = ["CELLS", "scan_backward", "scan_forward"]

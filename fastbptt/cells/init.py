@@ -1,10 +1,12 @@
 """Initial values: orthogonal, identity, Glorot, uniform."""
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..arrays import Array
-from ..errors import check_choice
+from ..errors import check_choice, check_dtype, check_integer, check_number, check_weights_fit
 
 RECURRENT = ("orthogonal", "identity", "glorot", "uniform")
 INPUT = ("glorot", "uniform")
@@ -42,3 +44,24 @@ def input_block(rng: np.random.Generator, method: str, hidden: int, inputs: int)
     """One gate's (H, I) block of U."""
     check_choice("input", method, INPUT)
     return glorot(rng, hidden, inputs) if method == "glorot" else uniform(rng, hidden, inputs, hidden)
+
+
+def gated_blocks(cell: Any, rng: np.random.Generator, dtype: Any, recurrent: str, input: str, gain: float) -> dict[str, Array]:
+    """Every parameter of a cell: W and U gate by gate, anything else 0."""
+    dtype = check_dtype("dtype", dtype)
+    check_weights_fit(cell, cell.shapes, dtype)
+    gain = check_number("gain", gain)
+    H, gates = cell.hidden_size, range(cell.gates)
+    W = np.concatenate([gain * recurrent_block(rng, recurrent, H) for _ in gates])
+    U = np.concatenate([input_block(rng, input, H, cell.input_size) for _ in gates])
+    arrays = {name: np.zeros(shape, dtype) for name, shape in cell.shapes.items()}
+    return {**arrays, "U": np.ascontiguousarray(U, dtype), "W": np.ascontiguousarray(W, dtype)}
+
+
+def memory_bias(rng: np.random.Generator, hidden: int, forget_bias: float, chrono: int | None) -> Array | float:
+    """Bias of the gate that keeps the state: one number, or drawn for dependencies of up to `chrono` steps."""
+    forget_bias = check_number("forget_bias", forget_bias)
+    if chrono is None:
+        return forget_bias
+    chrono = check_integer("chrono", chrono, 2, "pass the longest dependency expected, in steps")
+    return np.asarray(np.log(rng.uniform(1.0, max(1.0, chrono - 1.0), size=hidden)))

@@ -19,7 +19,7 @@ from ..engine.activations import activate_any, activate_grad_any
 from ..engine.gemm import rows_times_panels
 from ..engine.jit import njit, overload
 from ..engine.panels import put, take, vectors_in
-from ..errors import check_choice, check_dtype, check_number, check_size, check_weights_fit
+from ..errors import check_choice, check_size
 from . import init, protocol
 from .recurrent import is_of
 
@@ -114,13 +114,8 @@ class RNN:
         gain : float
             Factor on W.
         """
-        dtype = check_dtype("dtype", dtype)
-        check_weights_fit(self, self.shapes, dtype)
-        gain = check_number("gain", gain)
         rng = np.random.default_rng(seed)
-        W = gain * init.recurrent_block(rng, recurrent, self.hidden_size)
-        U = init.input_block(rng, input, self.hidden_size, self.input_size)
-        return RNNParams(np.ascontiguousarray(U, dtype), np.ascontiguousarray(W, dtype), np.zeros(self.hidden_size, dtype))
+        return RNNParams(**init.gated_blocks(self, rng, dtype, recurrent, input, gain))
 
     @cached_property
     def options(self) -> Options:
