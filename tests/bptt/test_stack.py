@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
 import fastbptt as fb
 from fastbptt import reference as ref
+from fastbptt.arrays import Batch
+from fastbptt.bptt.truncation import plan_passes
 
 SIZES = (3, 5, 4, 2)
 
@@ -106,6 +109,23 @@ def test_groups_hold_every_pass_once_and_windows_apart(horizon, stride, lengths)
         assert len(steps) == len(set(steps))
         seen += map(tuple, group.tolist())
     assert sorted(seen) == sorted((b, *passed) for b, n in enumerate(lengths) for passed in truncation.passes(n))
+
+
+@njit
+def chunks_of_five(batch, T):
+    return plan_passes(batch, T, 5, 5, 4)
+
+
+def test_passes_that_share_a_step_are_in_one_shard():
+    """The last of the chunks goes back into the one before it."""
+    batch = Batch(np.zeros((48, 7, 3)), np.array([48, 47, 3, 48, 33, 5, 12]), np.empty((0, 0), bool), np.empty((0, 0, 0)))
+    passes = chunks_of_five(batch, 48)
+    owner = {}
+    for unit in range(passes.bounds.size - 1):
+        for b, end, _, stop in passes.rows[passes.bounds[unit]:passes.bounds[unit + 1]]:
+            for step in range(stop, end):
+                assert owner.setdefault((b, step), unit % passes.shards) == unit % passes.shards
+    assert passes.shards > 2 and len(owner) == batch.lengths.sum()
 
 
 def test_one_layer_is_its_cell():
