@@ -192,6 +192,8 @@ def _parts(cell: Any) -> list[tuple[str, Any]]:
     """For every layer and direction the ending of its names, and its cell."""
     if not is_stack(cell):
         return [("_l0", cell)]
+    if len({(type(part), part.hidden_size) for part in cell.cells}) > 1:
+        raise ValueError(f"cell: expected layers of one kind and one hidden_size, as PyTorch's modules have, got {cell}")
     ways = ("", "_reverse") if cell.bidirectional else ("",)
     return [(f"_l{i}{way}", part) for i, part in enumerate(cell.cells) for way in ways]
 

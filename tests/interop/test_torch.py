@@ -168,6 +168,13 @@ def test_a_module_of_one_layer_is_a_cell_and_dropout_is_kept():
         from_module(torch.nn.Linear(3, 4))
 
 
+def test_layers_that_no_module_has_are_refused():
+    stack = fb.Stack([fb.RNN(3, 4), fb.RNN(4, 5)])
+    for call in (lambda: to_state_dict(stack, stack.init()), lambda: from_hidden(stack, np.zeros((2, 1, 4)))):
+        with pytest.raises(ValueError, match="^cell: expected layers of one kind and one hidden_size"):
+            call()
+
+
 def test_hidden_states():
     stack = fb.Stack([fb.RNN(3, 4), fb.RNN(8, 4)], True)
     h = np.random.default_rng(0).normal(size=(4, 5, 4))
