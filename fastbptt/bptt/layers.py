@@ -49,10 +49,10 @@ def parts(tape: StackTape) -> Iterator[Tape]:
 
 
 def turned(array: Array, lengths: Array) -> Array:
-    """Each sequence's valid steps in reverse order, the padded ones where they were; (T, B, …)."""
+    """Each sequence's valid steps in reverse order, the padded ones where they were; (T, B, …). A view where none is padded."""
     T = array.shape[0]
     if lengths.min() == T:
-        return np.ascontiguousarray(array[::-1])
+        return array[::-1]
     t = np.arange(T)[:, None]
     return np.asarray(array[np.where(t < lengths, lengths - 1 - t, t), np.arange(array.shape[1])])
 
@@ -61,8 +61,8 @@ def opposite(batch: Batch) -> Batch:
     """What a reverse direction reads. A reset before step t parts steps t−1 and t, so there it comes before step t−1."""
     resets = batch.resets
     if resets.size:
-        resets = turned(np.concatenate([resets[1:], np.zeros_like(resets[:1])]), batch.lengths)
-    return batch._replace(x=turned(batch.x, batch.lengths), resets=resets)
+        resets = np.ascontiguousarray(turned(np.concatenate([resets[1:], np.zeros_like(resets[:1])]), batch.lengths))
+    return batch._replace(x=np.ascontiguousarray(turned(batch.x, batch.lengths)), resets=resets)
 
 
 def draw_kept(stack: Any, seed: int | None, layer: int, shape: tuple[int, ...]) -> Array | None:
@@ -112,11 +112,13 @@ def backward(stack: Any, params: Any, tape: StackTape, dh: Array, dfinal: Any) -
             grads.insert(0, parts_of)
             continue
         H, lengths = cell.hidden_size, tape.batch.lengths
-        errors = (np.ascontiguousarray(dh[..., :H]), turned(dh[..., H:], lengths))
+        errors = map(np.ascontiguousarray, (dh[..., :H], turned(dh[..., H:], lengths)))
         pair = [empty_grads(cell, *of) for of in zip(params[i], runs, strict=True)]
         for part, weights, run, error, last in zip(pair, params[i], runs, errors, dfinal[i], strict=True):
             run_backward(part, cell, weights, run, error, last, WHOLE)
-        dh = pair[0].x + turned(pair[1].x, lengths) if pair[0].x.size else pair[0].x
+        dh = pair[0].x
+        if dh.size:
+            dh += turned(pair[1].x, lengths)
         grads[:0] = pair
     return gathered(stack, grads, dh)
 

@@ -81,7 +81,7 @@ class Truncation:
         count = -(-self.horizon // self.stride)
         rows: list[list[Array]] = [[] for _ in range(count + 1)]
         for b, length in enumerate(lengths.tolist()):
-            ends = np.array([length] if self.horizon >= length else [*range(self.stride, length, self.stride), length])
+            ends = np.append(np.arange(self.stride, length if self.horizon < length else 0, self.stride), length)
             starts = np.maximum(0, ends - self.horizon)
             group = np.arange(ends.size) % count
             if ends.size > count and ends[-1 - count] > starts[-1]:

@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..bptt.passes import backward, forward
-from ..cells.rnn import RNN, RNNParams
+from ..bptt.stack import Stack
+from ..cells.rnn import RNN
 from ..engine import activations
+from ..training.tree import leaves, tree_map
 from .common import CommandError
 
 if TYPE_CHECKING:
@@ -22,24 +24,31 @@ def register(commands: Commands) -> None:
     check.set_defaults(run=run)
 
 
+def _cells() -> dict[str, Any]:
+    """What is checked, by the name in the table."""
+    cells: dict[str, Any] = {f"RNN {name}": RNN(5, 7, name) for name in activations.NAMES}
+    cells["2 layers"] = Stack([RNN(5, 7), RNN(7, 6)])
+    cells["2 layers, 2 directions"] = Stack([RNN(5, 7), RNN(14, 6)], bidirectional=True)
+    return cells
+
+
 def run(arguments: argparse.Namespace) -> None:
-    """Directional derivative by central differences against backward, for every activation, in float64."""
+    """Directional derivative by central differences against backward, for every activation and for stacks, in float64."""
     rng = np.random.default_rng(arguments.seed)
     worst = 0.0
-    for name in activations.NAMES:
-        cell = RNN(5, 7, name)
+    for name, cell in _cells().items():
         params = cell.init(seed=arguments.seed, dtype=np.float64)
-        x, dh = rng.normal(size=(12, 3, 5)), rng.normal(size=(12, 3, 7))
+        x, dh = rng.normal(size=(12, 3, 5)), rng.normal(size=(12, 3, cell.hidden_size))
         grads = backward(cell, params, forward(cell, params, x), dh)
-        direction = [rng.normal(size=a.shape) for a in params]
+        direction = tree_map(lambda a: rng.normal(size=a.shape), params)
         ends = []
         for eps in (1e-6, -1e-6):
-            moved = RNNParams(*(a + eps * d for a, d in zip(params, direction, strict=True)))
+            moved = tree_map(lambda a, d, eps=eps: a + eps * d, params, direction)
             ends.append(float((forward(cell, moved, x).h * dh).sum()))
         slope = (ends[0] - ends[1]) / 2e-6
-        found = sum(float((g * d).sum()) for g, d in zip(grads.params, direction, strict=True))
+        found = sum(float((g * d).sum()) for g, d in zip(leaves(grads.params), leaves(direction), strict=True))
         error = abs(slope - found) / max(1.0, abs(slope))
-        print(f"{name:11s} slope {slope:+.9f}  gradient {found:+.9f}  relative difference {error:.1e}")
+        print(f"{name:22s} slope {slope:+12.6f}  gradient {found:+12.6f}  relative difference {error:.1e}")
         worst = max(worst, error)
     if not worst < 1e-6:
         raise CommandError(f"gradients differ from finite differences by {worst:.1e}")

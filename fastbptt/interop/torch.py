@@ -14,11 +14,39 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..bptt.stack import Stack
+from ..cells import CELLS
 from ..errors import as_array, check_array, check_dtype, check_params, check_state, first_array, is_stack, shape_text
 
 WEIGHTS = ("weight_ih", "weight_hh")
 BIASES = ("bias_ih", "bias_hh")
+MODES = {"RNN_TANH": ("RNN", ("tanh",)), "RNN_RELU": ("RNN", ("relu",)), "GRU": ("GRU", ("after",)), "LSTM": ("LSTM", ())}
 FIELDS = ("U", "W", "b", "b_hn")
+
+
+def from_module(module: Any) -> tuple[Any, Any]:
+    """The cell or stack that computes what a ``torch.nn.RNN``, ``GRU`` or ``LSTM`` computes, and its parameters.
+
+    One layer in one direction gives a cell, anything else a `Stack`, with the module's dropout. Data are (T, B, …) whatever
+    ``batch_first`` says: see `batch_first`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is another module, has a projection (``proj_size``), or parameters that are neither float32 nor float64.
+    """
+    mode = getattr(module, "mode", None)
+    if mode not in MODES or MODES[mode][0] not in CELLS:
+        raise TypeError(f"module: expected one of torch.nn's {', '.join(CELLS)}, got {type(module).__name__}")
+    if module.proj_size > 0:
+        raise ValueError(f"module: expected no projection, got proj_size={module.proj_size}; no cell here has one")
+    name, options = MODES[mode]
+    H = module.hidden_size
+    inputs = [module.input_size] + [H * (2 if module.bidirectional else 1)] * (module.num_layers - 1)
+    cells = [CELLS[name](size, H, *options) for size in inputs]
+    plain = len(cells) == 1 and not module.bidirectional
+    cell = cells[0] if plain else Stack(cells, module.bidirectional, module.dropout)
+    return cell, from_state_dict(cell, module.state_dict())
 
 
 def from_state_dict(cell: Any, mapping: Mapping[str, Any]) -> Any:
@@ -164,6 +192,8 @@ def _parts(cell: Any) -> list[tuple[str, Any]]:
     """For every layer and direction the ending of its names, and its cell."""
     if not is_stack(cell):
         return [("_l0", cell)]
+    if len({(type(part), part.hidden_size) for part in cell.cells}) > 1:
+        raise ValueError(f"cell: expected layers of one kind and one hidden_size, as PyTorch's modules have, got {cell}")
     ways = ("", "_reverse") if cell.bidirectional else ("",)
     return [(f"_l{i}{way}", part) for i, part in enumerate(cell.cells) for way in ways]
 

@@ -26,7 +26,7 @@ HEADER, VOCABULARY = "header", "vocabulary"
 LARGEST_HEADER = 65_536
 BUILDERS: dict[str, Any] = {**CELLS, "Stack": Stack}
 DAMAGED = (zipfile.BadZipFile, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, MemoryError,
-           OverflowError)
+           OverflowError, RecursionError)
 
 
 class SavedModel(NamedTuple):
@@ -121,14 +121,14 @@ def _described(cell: Any) -> dict[str, Any]:
     return {"cell": type(cell).__name__, "cell_options": options}
 
 
-def _built(described: Any) -> Any:
-    """The cell of a header."""
-    name, options = described.get("cell"), dict(described["cell_options"])
-    if name not in BUILDERS:
-        raise FileError(f"expected one of the cells {', '.join(BUILDERS)}, got {name!r}; update fastbptt to read it")
+def _built(described: Any, known: dict[str, Any] = BUILDERS) -> Any:
+    """The cell of a header; the layers of a stack are no stacks."""
+    name, options = described["cell"], dict(described["cell_options"])
+    if name not in known:
+        raise FileError(f"expected one of the cells {', '.join(known)}, got {name!r}; update fastbptt to read it")
     if "cells" in options:
-        options["cells"] = [_built(layer) for layer in options["cells"]]
-    return BUILDERS[name](**options)
+        options["cells"] = [_built(layer, CELLS) for layer in options["cells"]]
+    return known[name](**options)
 
 
 def _read(archive: zipfile.ZipFile) -> SavedModel:

@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
 import fastbptt as fb
 from fastbptt import reference as ref
+from fastbptt.arrays import Batch
+from fastbptt.bptt.truncation import plan_passes
+from fastbptt.training.tree import tree_map
 
 SIZES = (3, 5, 4, 2)
 
@@ -106,6 +110,23 @@ def test_groups_hold_every_pass_once_and_windows_apart(horizon, stride, lengths)
         assert len(steps) == len(set(steps))
         seen += map(tuple, group.tolist())
     assert sorted(seen) == sorted((b, *passed) for b, n in enumerate(lengths) for passed in truncation.passes(n))
+
+
+@njit
+def chunks_of_five(batch, T):
+    return plan_passes(batch, T, 5, 5, 4)
+
+
+def test_passes_that_share_a_step_are_in_one_shard():
+    """The last of the chunks goes back into the one before it."""
+    batch = Batch(np.zeros((48, 7, 3)), np.array([48, 47, 3, 48, 33, 5, 12]), np.empty((0, 0), bool), np.empty((0, 0, 0)))
+    passes = chunks_of_five(batch, 48)
+    owner = {}
+    for unit in range(passes.bounds.size - 1):
+        for b, end, _, stop in passes.rows[passes.bounds[unit]:passes.bounds[unit + 1]]:
+            for step in range(stop, end):
+                assert owner.setdefault((b, step), unit % passes.shards) == unit % passes.shards
+    assert passes.shards > 2 and len(owner) == batch.lengths.sum()
 
 
 def test_one_layer_is_its_cell():
@@ -207,3 +228,39 @@ def test_two_directions_refuse_truncation_and_steps():
         fb.backward(stack, params, fb.forward(stack, params, x), dh, fb.Truncation(9))
     with pytest.raises(ValueError, match="cell: expected one direction for single steps"):
         fb.step(stack, params, x[0])
+
+
+def with_resets(stack, params, x, state, lengths, resets):
+    """`forward` with resets, past its checks."""
+    T, B = x.shape[:2]
+    batch = Batch(x, np.full(B, T) if lengths is None else lengths, resets, np.empty((0, 0, 0)))
+    return stack.run_forward(params, batch, state, None)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 12), st.integers(1, 4), st.data())
+def test_resets_of_layers_equal_the_reference(seed, depth, T, B, data):
+    stack, params, x, state, dh = make(seed, depth, T, B)
+    rng = np.random.default_rng(seed)
+    resets, lengths = rng.random((T, B)) < 0.3, rng.integers(1, T + 1, size=B)
+    horizon = data.draw(st.integers(1, T))
+    truncation = data.draw(st.sampled_from([None, (horizon, data.draw(st.integers(1, horizon)))]))
+    tape = with_resets(stack, params, x, state, lengths, resets)
+    want = ref.stack_forward(layers(stack, params), x, state, lengths, resets)
+    assert_close(tape.h, want.h[1:])
+    grads = fb.backward(stack, params, tape, dh, None if truncation is None else fb.Truncation(*truncation))
+    assert_close(grads, ref.stack_backward(want, dh, truncation))
+
+
+def test_a_reset_parts_both_directions_into_sequences_of_their_own():
+    stack, params, x, state, dh = make(9, 2, 9, 2, True)
+    resets = np.zeros((9, 2), bool)
+    resets[4] = True
+    tape = with_resets(stack, params, x, state, None, resets)
+    grads = fb.backward(stack, params, tape, dh)
+    halves = [fb.forward(stack, params, x[part], state) for part in (slice(0, 4), slice(4, 9))]
+    first, second = (fb.backward(stack, params, half, dh[part])
+                     for half, part in zip(halves, (slice(0, 4), slice(4, 9)), strict=True))
+    assert_close(tape.h, np.concatenate([half.h for half in halves]))
+    assert_close(grads.x, np.concatenate([first.x, second.x]))
+    assert_close((grads.params, grads.state), tree_map(np.add, (first.params, first.state), (second.params, second.state)))

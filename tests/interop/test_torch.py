@@ -11,7 +11,8 @@ import pytest
 
 import fastbptt as fb
 from fastbptt import reference
-from fastbptt.interop.torch import from_state_dict, to_state_dict
+from fastbptt.interop.torch import batch_first, from_hidden, from_module, from_state_dict, to_hidden, to_state_dict
+from fastbptt.training.tree import leaves
 
 CELL = fb.RNN(3, 4)
 
@@ -138,6 +139,62 @@ def test_parameters_of_another_cell_are_refused():
         to_state_dict(CELL, tuple(CELL.init(seed=0)))
     with pytest.raises(ValueError, match=r"^params\.U: expected \(4, 3\) for RNN\("):
         to_state_dict(CELL, fb.RNN(2, 4).init(seed=0))
+
+
+# ---- layers and directions, hidden states, batch-first data
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_stacks_round_trip_under_the_names_of_pytorch(bidirectional):
+    torch = pytest.importorskip("torch")
+    cells = [fb.RNN(3, 4), fb.RNN(8 if bidirectional else 4, 4)]
+    stack = fb.Stack(cells, bidirectional)
+    params = stack.init(seed=2)
+    written = to_state_dict(stack, params)
+    module = torch.nn.RNN(3, 4, 2, bidirectional=bidirectional)
+    assert {name: value.shape for name, value in written.items()} == {n: tuple(p.shape) for n, p in module.named_parameters()}
+    module.load_state_dict({name: torch.from_numpy(value) for name, value in written.items()})
+    cell, again = from_module(module)
+    assert cell == stack
+    for a, b in zip(leaves(again), leaves(params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_module_of_one_layer_is_a_cell_and_dropout_is_kept():
+    torch = pytest.importorskip("torch")
+    assert from_module(torch.nn.RNN(3, 4, nonlinearity="relu"))[0] == fb.RNN(3, 4, "relu")
+    assert from_module(torch.nn.RNN(3, 4, 2, dropout=0.25))[0] == fb.Stack([fb.RNN(3, 4), fb.RNN(4, 4)], dropout=0.25)
+    with pytest.raises(TypeError, match="^module: expected one of torch.nn's RNN.*, got Linear"):
+        from_module(torch.nn.Linear(3, 4))
+
+
+def test_layers_that_no_module_has_are_refused():
+    stack = fb.Stack([fb.RNN(3, 4), fb.RNN(4, 5)])
+    for call in (lambda: to_state_dict(stack, stack.init()), lambda: from_hidden(stack, np.zeros((2, 1, 4)))):
+        with pytest.raises(ValueError, match="^cell: expected layers of one kind and one hidden_size"):
+            call()
+
+
+def test_hidden_states():
+    stack = fb.Stack([fb.RNN(3, 4), fb.RNN(8, 4)], True)
+    h = np.random.default_rng(0).normal(size=(4, 5, 4))
+    state = from_hidden(stack, h)
+    np.testing.assert_array_equal(state[1].reverse.h, h[3])
+    np.testing.assert_array_equal(to_hidden(stack, state), h)
+    np.testing.assert_array_equal(from_hidden(CELL, h[:1]).h, h[0])
+    for bad in (h[:3], h[..., :2], (h, h)):
+        with pytest.raises((TypeError, ValueError), match="^hidden"):
+            from_hidden(stack, bad)
+
+
+def test_batch_first():
+    a = np.arange(24.0).reshape(2, 3, 4)
+    got = batch_first(a)
+    assert got.flags.c_contiguous and np.array_equal(got, a.transpose(1, 0, 2)) and np.array_equal(batch_first(got), a)
+    torch = pytest.importorskip("torch")
+    assert np.array_equal(batch_first(torch.from_numpy(a).requires_grad_()), got)
+    with pytest.raises(ValueError, match=r"^array: expected \(B, T, …\)"):
+        batch_first(a[0, 0])
 
 
 # ---- a cell with a bias inside its reset gate, and one that PyTorch does not know, as their fields say

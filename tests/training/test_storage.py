@@ -119,6 +119,9 @@ def test_flipped_byte(saved):
     (lambda m: m.update({"header.npy": npy(np.zeros(10**6, np.uint8))}), "header"),
     (header(characters=3), "expected the arrays .*vocabulary"), (header(characters="3"), "expected the arrays"),
     (lambda m: m.pop("header.npy"), "damaged or foreign"),
+    (header(cell="Stack", cell_options={"cells": [{"cell": "Stack", "cell_options": {"cells": []}}]}), "cells RNN.*got 'Stack'"),
+    (header(cell="Stack", cell_options={"cells": [3]}), "damaged"), (header(cell="Stack", cell_options={"cells": []}), "damaged"),
+    (lambda m: m.update({"header.npy": npy(np.frombuffer(b"[" * 60_000, np.uint8))}), "damaged"),
 ])
 def test_foreign(saved, change, message):
     path, _ = saved

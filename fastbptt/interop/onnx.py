@@ -1,0 +1,240 @@
+"""RNN, GRU and LSTM nodes of ONNX: run one, or take its weights. ONNX itself is not needed: a node is read by its fields.
+
+ONNX stacks gates as z r h (GRU) and i o f c (LSTM), peepholes as i o f, and the input biases before the recurrent ones;
+directions are the first axis. Nodes keep the batch in the second axis, with ``layout=1`` in the first.
+
+Source: the operators RNN, GRU and LSTM of the ONNX specification, versions 1 to 22.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array
+from ..bptt.layers import turned
+from ..bptt.passes import forward
+from ..bptt.stack import Directions, Stack
+from ..cells import CELLS
+from ..errors import as_array, check_array, check_dtype, check_lengths
+
+SLOTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+GATES = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 2, 3, 1]}
+PEEPHOLES = [0, 2, 1]
+DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+ACTIVATIONS = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "leakyrelu": "leaky_relu", "affine": "identity"}
+ALPHA = {"leakyrelu": 0.01, "affine": 1.0}
+GATED = {"GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh")}
+KNOWN = ("activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "layout")
+FIELD = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}       # of an AttributeProto, by its type
+
+
+class Node(NamedTuple):
+    """What a node says, and its input arrays by name."""
+
+    op: str
+    attributes: dict[str, Any]
+    ways: tuple[bool, ...]
+    """For every direction whether it is the reverse one."""
+    inputs: dict[str, Array]
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether X, the initial states and the outputs have the batch in the first axis."""
+        return bool(self.attributes.get("layout", 0))
+
+
+def run_node(node: Any, inputs: Sequence[Any]) -> tuple[Array | None, ...]:
+    """The outputs of an RNN, GRU or LSTM node.
+
+    Parameters
+    ----------
+    node : NodeProto
+    inputs : arrays
+        In the order of the node's non-empty input names: X (T, B, I), W (D, G·H, I), R (D, G·H, H), B (D, 2·G·H),
+        sequence_lens (B,), initial_h and initial_c (D, B, H), P (D, 3·H), for D directions.
+
+    Returns
+    -------
+    tuple
+        Aligned with node.output, None where that name is empty: Y (T, D, B, H), 0 at padded steps, Y_h and Y_c (D, B, H).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the node has an attribute or an input that no cell here computes, or arrays that do not fit; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from types import SimpleNamespace as Node
+    >>> from fastbptt.interop import onnx
+    >>> node = Node(op_type="RNN", input=["x", "w", "r"], output=["", "last"], attribute=[])
+    >>> Y, Y_h = onnx.run_node(node, [np.ones((5, 2, 3)), np.ones((1, 4, 3)), np.ones((1, 4, 4))])
+    >>> Y is None, Y_h.shape
+    (True, (1, 2, 4))
+    """
+    read = _read(node, inputs)
+    X, given = read.inputs["X"], read.inputs
+    lengths = check_lengths(given.get("sequence_lens"), *X.shape[:2])
+    valid = (np.arange(len(X))[:, None] < lengths)[..., None]
+    outputs, finals = [], []
+    for d, (reverse, (cell, params)) in enumerate(zip(read.ways, _cells(read), strict=True)):
+        states = [given[name][d] if name in given else np.zeros((X.shape[1], cell.hidden_size), X.dtype)
+                  for name in ("initial_h", "initial_c")[:len(cell.state_type._fields)]]
+        tape = forward(cell, params, turned(X, lengths) if reverse else X, cell.state_type(*states), lengths)
+        outputs.append(np.where(valid, turned(tape.h, lengths) if reverse else tape.h, X.dtype.type(0)))
+        finals.append(tape.final)
+    results = [np.stack(outputs, axis=1), *(np.stack(of_kind) for of_kind in zip(*finals, strict=True))]
+    if read.batch_first:
+        results = [np.ascontiguousarray(np.moveaxis(a, -2, 0)) for a in results]
+    return tuple(result if name else None for name, result in zip(node.output, results, strict=False))
+
+
+def from_node(node: Any, inputs: Sequence[Any]) -> tuple[Any, Any]:
+    """The cell of an RNN, GRU or LSTM node and its parameters; of a bidirectional node a `Stack` of one layer.
+
+    Parameters
+    ----------
+    node, inputs
+        As for `run_node`.
+
+    Returns
+    -------
+    cell, params
+        A reverse node has the cell of a forward one: its inputs and outputs are to be reversed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `run_node`, and if the directions of a node have different activations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from types import SimpleNamespace as Node
+    >>> from fastbptt.interop import onnx
+    >>> node = Node(op_type="RNN", input=["x", "w", "r"], output=["", "last"], attribute=[])
+    >>> onnx.from_node(node, [np.ones((5, 2, 3)), np.ones((1, 4, 3)), np.ones((1, 4, 4))])[0]
+    RNN(input_size=3, hidden_size=4, activation='tanh')
+    """
+    cells = _cells(_read(node, inputs))
+    if len(cells) == 1:
+        return cells[0]
+    (cell, ahead), (other, back) = cells
+    if cell != other:
+        raise ValueError(f"activations: expected the same for both directions of a Stack, got {cell} and {other}")
+    return Stack([cell], bidirectional=True), (Directions(ahead, back),)
+
+
+def _read(node: Any, inputs: Sequence[Any]) -> Node:
+    """The node and its inputs, checked; X and the initial states with the steps or directions in the first axis."""
+    op = node.op_type
+    if op not in CELLS:
+        raise ValueError(f"node: expected one of {', '.join(CELLS)}, got {op}")
+    attributes = {a.name: _value(a) for a in node.attribute}
+    _check_attributes(op, attributes)
+    ways = DIRECTIONS[attributes.get("direction", "forward")]
+    names = [slot for slot, name in zip(SLOTS, node.input, strict=False) if name]
+    if len(names) != len(inputs) or names[:3] != ["X", "W", "R"]:
+        raise ValueError(f"inputs: expected one array for each of {', '.join(names)}, the non-empty names of the {op} node, "
+                         f"got {len(inputs)}")
+    arrays = dict(zip(names, inputs, strict=True))
+    first = as_array("X", arrays["X"], f"expected (T, B, I) for {op}")
+    dtype = check_dtype("X", first.dtype.newbyteorder("="))
+    if attributes.get("layout", 0):
+        for name in ("X", "initial_h", "initial_c"):
+            if name in arrays and np.ndim(arrays[name]) == 3:
+                arrays[name] = np.ascontiguousarray(np.swapaxes(arrays[name], 0, 1))
+    lengths = arrays.pop("sequence_lens", None)
+    checked = _check_arrays(op, arrays, len(ways), attributes.get("hidden_size"), dtype)
+    return Node(op, attributes, ways, checked if lengths is None else {**checked, "sequence_lens": lengths})
+
+
+def _check_arrays(op: str, arrays: dict[str, Any], D: int, hidden: Any, dtype: np.dtype[Any]) -> dict[str, Array]:
+    """Every array but the lengths in canonical form."""
+    X = check_array("X", arrays["X"], ("T", "B", "I"), dtype, op)
+    H = np.shape(arrays["R"])[-1] if hidden is None else hidden
+    G, B = len(GATES[op]), X.shape[1]
+    shapes = {"W": (D, G * H, X.shape[2]), "R": (D, G * H, H), "B": (D, 2 * G * H), "P": (D, 3 * H),
+              "initial_h": (D, B, H), "initial_c": (D, B, H)}
+    return {name: X if name == "X" else check_array(name, array, shapes[name], dtype, op) for name, array in arrays.items()}
+
+
+def _value(attribute: Any) -> Any:
+    """The value of an AttributeProto."""
+    if attribute.type not in FIELD:
+        raise ValueError(f"{attribute.name}: expected a number, a string or a list of them, got the type {attribute.type}")
+    value = getattr(attribute, FIELD[attribute.type])
+    if isinstance(value, bytes):
+        return value.decode()
+    return value if isinstance(value, int | float) else [v.decode() if isinstance(v, bytes) else v for v in value]
+
+
+def _check_attributes(op: str, attributes: dict[str, Any]) -> None:
+    """Refuse what no cell here computes, by name."""
+    neutral = {"linear_before_reset": (0, 1) if op == "GRU" else (0,), "input_forget": (0,), "layout": (0, 1),
+               "direction": tuple(DIRECTIONS)}
+    for name, value in attributes.items():
+        if name in neutral and value not in neutral[name]:
+            raise ValueError(f"{name}: expected {' or '.join(map(str, neutral[name]))} for a node {op}, got {value!r}")
+        if name not in neutral and name not in KNOWN:
+            raise ValueError(f"{name}: expected a node {op} without this attribute, got {value!r}; no cell here computes it")
+
+
+def _activations(node: Node) -> list[tuple[str, ...]]:
+    """The activations of every direction, by our names."""
+    default = GATED.get(node.op, ("tanh",))
+    names = node.attributes.get("activations", list(default) * len(node.ways))
+    if len(names) != len(default) * len(node.ways):
+        raise ValueError(f"activations: expected {len(default)} for each direction of {node.op}, got {names}")
+    alphas, betas = (list(node.attributes.get(name, [])) for name in ("activation_alpha", "activation_beta"))
+    ours = []
+    for name in map(str.lower, names):
+        alpha = alphas.pop(0) if name in ALPHA and alphas else ALPHA.get(name)
+        beta = betas.pop(0) if name == "affine" and betas else 0.0
+        if name not in ACTIVATIONS or (alpha is not None and not np.isclose(alpha, ALPHA[name])) or beta != 0:
+            raise ValueError(f"activations: expected Tanh, Sigmoid, Relu, LeakyRelu (alpha 0.01) or Affine (alpha 1, beta 0), "
+                             f"got {names} with activation_alpha {alpha} and activation_beta {beta}")
+        ours.append(ACTIVATIONS[name])
+    if alphas or betas:
+        raise ValueError(f"activation_alpha, activation_beta: expected one for each activation that takes one, got more: {names}")
+    directions = [tuple(ours[i:i + len(default)]) for i in range(0, len(ours), len(default))]
+    if node.op in GATED and set(directions) != {default}:
+        raise ValueError(f"activations: expected {', '.join(default)} for {node.op}, got {names}")
+    return directions
+
+
+def _by_gate(array: Array, order: list[int]) -> Array:
+    """The blocks of the first axis in another order."""
+    return np.concatenate([np.split(array, len(order))[gate] for gate in order])
+
+
+def _cells(node: Node) -> list[tuple[Any, Any]]:
+    """The cell and the parameters of every direction."""
+    given, order = node.inputs, GATES[node.op]
+    I, H = given["X"].shape[2], given["R"].shape[2]  # noqa: E741
+    zero = np.zeros(2 * len(order) * H, given["X"].dtype)
+    cells = []
+    for d, activations in enumerate(_activations(node)):
+        bias = np.split(given["B"][d] if "B" in given else zero, 2)
+        on_input, on_state = (_by_gate(part, order) for part in bias)
+        cell = _cell(node, activations, I, H)
+        values = {"U": _by_gate(given["W"][d], order), "W": _by_gate(given["R"][d], order)}
+        if "b_hn" in cell.params_type._fields:
+            values["b_hn"] = on_state[2 * H:].copy()
+            on_state[2 * H:] = 0
+        if "P" in cell.params_type._fields:
+            values["P"] = _by_gate(given["P"][d].reshape(3, H), PEEPHOLES)
+        cells.append((cell, cell.params_type(**values, b=on_input + on_state)))
+    return cells
+
+
+def _cell(node: Node, activations: tuple[str, ...], I: int, H: int) -> Any:  # noqa: E741
+    """The cell of one direction."""
+    if node.op == "RNN":
+        return CELLS["RNN"](I, H, activations[0])
+    if node.op == "GRU":
+        return CELLS["GRU"](I, H, "after" if node.attributes.get("linear_before_reset", 0) else "before")
+    return CELLS["LSTM"](I, H, "P" in node.inputs)

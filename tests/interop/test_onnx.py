@@ -1,0 +1,122 @@
+"""ONNX nodes: every option that the operators have, a clear word for what no cell computes. The onnx package is not needed."""
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import fastbptt as fb
+from fastbptt.interop.onnx import from_node, run_node
+
+TYPES = {float: (1, "f"), int: (2, "i"), str: (3, "s")}
+T, B, I, H = 6, 3, 2, 4      # noqa: E741
+
+
+def attribute(name, value):
+    if isinstance(value, list):
+        kind = type(value[0])
+        number, field = {float: (6, "floats"), str: (8, "strings")}[kind]
+        return SimpleNamespace(name=name, type=number, **{field: [v.encode() if kind is str else v for v in value]})
+    number, field = TYPES[type(value)]
+    return SimpleNamespace(name=name, type=number, **{field: value.encode() if isinstance(value, str) else value})
+
+
+def make(op, directions=1, slots=("X", "W", "R", "B"), outputs=("Y", "Y_h"), seed=0, **attributes):
+    """A node, its inputs by slot, and the list that a runtime would pass."""
+    rng = np.random.default_rng(seed)
+    shapes = {"X": (T, B, I), "W": (directions, H, I), "R": (directions, H, H), "B": (directions, 2 * H),
+              "initial_h": (directions, B, H)}
+    order = ("X", "W", "R", "B", "sequence_lens", "initial_h")
+    arrays = {name: rng.normal(size=shapes[name]) for name in order if name in slots and name in shapes}
+    if "sequence_lens" in slots:
+        arrays["sequence_lens"] = np.array([6, 2, 4], np.int32)
+    last = max(order.index(name) for name in slots)
+    node = SimpleNamespace(op_type=op, input=[name if name in slots else "" for name in order[:last + 1]], output=list(outputs),
+                           attribute=[attribute(name, value) for name, value in attributes.items()])
+    return node, arrays, [arrays[name] for name in order if name in arrays]
+
+
+def test_a_reverse_node_reads_valid_steps_backwards_and_pads_with_zeros():
+    slots = ("X", "W", "R", "B", "sequence_lens", "initial_h")
+    node, arrays, inputs = make("RNN", slots=slots, direction="reverse")
+    Y, Y_h = run_node(node, inputs)
+    cell, params = from_node(node, inputs)
+    for b, n in enumerate(arrays["sequence_lens"]):
+        h = fb.forward(cell, params, arrays["X"][:n, b:b + 1][::-1], fb.RNNState(arrays["initial_h"][0, b:b + 1])).h
+        np.testing.assert_allclose(Y[:n, 0, b], h[::-1, 0], rtol=1e-12)
+        np.testing.assert_array_equal(Y[n:, 0, b], 0)
+        np.testing.assert_allclose(Y_h[0, b], h[-1, 0], rtol=1e-12)
+
+
+def test_two_directions_are_a_stack_of_one_layer():
+    node, arrays, inputs = make("RNN", 2, ("X", "W", "R", "B", "initial_h"), direction="bidirectional", hidden_size=H)
+    Y, Y_h = run_node(node, inputs)
+    cell, params = from_node(node, inputs)
+    assert cell == fb.Stack([fb.RNN(I, H)], bidirectional=True)
+    state = (fb.Directions(*(fb.RNNState(h) for h in arrays["initial_h"])),)
+    tape = fb.forward(cell, params, arrays["X"], state)
+    np.testing.assert_allclose(np.concatenate([Y[:, 0], Y[:, 1]], axis=-1), tape.h, rtol=1e-12)
+    np.testing.assert_allclose(Y_h[1], tape.final[0].reverse.h, rtol=1e-12)
+
+
+def test_batch_in_the_first_axis():
+    slots = ("X", "W", "R", "sequence_lens", "initial_h")
+    node, arrays, inputs = make("RNN", slots=slots)
+    turned, _, _ = make("RNN", slots=slots, layout=1)
+    Y, Y_h = run_node(node, inputs)
+    other = [a.swapaxes(0, 1) if a is arrays["X"] or a is arrays["initial_h"] else a for a in inputs]
+    got = run_node(turned, other)
+    np.testing.assert_array_equal(got[0], Y.transpose(2, 0, 1, 3))
+    np.testing.assert_array_equal(got[1], Y_h.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize(("given", "ours"), [
+    ({"activations": ["Relu"]}, "relu"), ({"activations": ["Sigmoid"]}, "sigmoid"), ({}, "tanh"),
+    ({"activations": ["LeakyRelu"]}, "leaky_relu"), ({"activations": ["LeakyRelu"], "activation_alpha": [0.01]}, "leaky_relu"),
+    ({"activations": ["Affine"], "activation_alpha": [1.0], "activation_beta": [0.0]}, "identity"),
+])
+def test_activations_of_the_rnn(given, ours):
+    node, _, inputs = make("RNN", **given)
+    assert from_node(node, inputs)[0] == fb.RNN(I, H, ours)
+
+
+def test_directions_with_different_activations_run_but_are_no_stack():
+    node, arrays, inputs = make("RNN", 2, direction="bidirectional", activations=["Tanh", "Relu"])
+    Y, _ = run_node(node, inputs)
+    assert Y[:, 1].min() == 0 > Y[:, 0].min()
+    with pytest.raises(ValueError, match="^activations: expected the same for both"):
+        from_node(node, inputs)
+
+
+@pytest.mark.parametrize(("op", "attributes", "message"), [
+    ("RNN", {"clip": 3.0}, "^clip: expected a node RNN without this attribute, got 3.0"),
+    ("RNN", {"input_forget": 1}, "^input_forget: expected 0 for a node RNN, got 1"),
+    ("RNN", {"direction": "both"}, "^direction: expected forward or reverse or bidirectional"),
+    ("RNN", {"layout": 2}, "^layout: expected 0 or 1"),
+    ("RNN", {"linear_before_reset": 1}, "^linear_before_reset: expected 0 for a node RNN"),
+    ("RNN", {"output_sequence": 1}, "^output_sequence: expected a node RNN without"),
+    ("RNN", {"activations": ["Elu"]}, r"^activations: expected Tanh, .* got \['Elu'\]"),
+    ("RNN", {"activations": ["LeakyRelu"], "activation_alpha": [0.2]}, "^activations: .*activation_alpha 0.2"),
+    ("RNN", {"activations": ["Tanh"], "activation_alpha": [0.2]}, "^activation_alpha, activation_beta: "),
+    ("RNN", {"activations": ["Tanh", "Tanh"]}, "^activations: expected 1 for each direction of RNN"),
+    ("RNN", {"hidden_size": 5}, r"^W: expected \(1, 5, 2\) for RNN, got \(1, 4, 2\)"),
+])
+def test_refused(op, attributes, message):
+    node, _, inputs = make(op, **attributes)
+    with pytest.raises(ValueError, match=message):
+        run_node(node, inputs)
+
+
+def test_refused_inputs():
+    node, arrays, inputs = make("RNN")
+    with pytest.raises(ValueError, match="^inputs: expected one array for each of X, W, R, B, .* got 3"):
+        run_node(node, inputs[:3])
+    with pytest.raises(ValueError, match=r"^B: expected \(1, 8\)"):
+        run_node(node, [*inputs[:3], arrays["B"][:, :4]])
+    with pytest.raises(ValueError, match=r"^X: expected \(T, B, I\) for RNN"):
+        run_node(make("RNN", layout=1)[0], [inputs[0][0], *inputs[1:]])
+    with pytest.raises(TypeError, match="^R: expected float64"):
+        run_node(node, [*inputs[:2], arrays["R"].astype(np.float32), inputs[3]])
+    with pytest.raises(ValueError, match="^node: expected one of RNN.*, got Gemm"):
+        run_node(SimpleNamespace(op_type="Gemm"), [])
