@@ -43,6 +43,8 @@ class Options(NamedTuple):
     """Index into `fastbptt.engine.activations.NAMES`."""
     leak: float = 1.0
     """α of the leaky update h ← (1−α) h + α σ(a)."""
+    clip: float = 0.0
+    """Largest norm of the error that a backward pass carries from step to step; 0: any."""
 
 
 NONE: dict[Any, Array] = {np.dtype(t): np.empty((0, 0, 0), t) for t in (np.float32, np.float64)}

@@ -298,6 +298,64 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
     return x, steps
 
 
+BOOL = np.dtype(np.bool_)
+
+
+def check_resets(resets: Any, T: int, B: int) -> np.ndarray[Any, Any] | None:
+    """(T, B) truth values; None: none."""
+    if resets is None:
+        return None
+    array = np.asarray(resets)
+    if array.dtype != BOOL or isinstance(resets, np.ma.MaskedArray):
+        raise TypeError(f"resets: expected booleans ({T}, {B}), got {array.dtype}; use resets.astype(bool)")
+    if array.shape != (T, B):
+        raise ValueError(f"resets: expected ({T}, {B}), one for each step and sequence, got {shape_text(array.shape)}")
+    return canonical(array, BOOL)
+
+
+def check_noise(cell: Any, noise: Any, T: int, B: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
+    """(T, B, H) real, for a cell that has a single pre-activation; None: none."""
+    if noise is None:
+        return None
+    if is_stack(cell) or cell.gates != 1:
+        raise ValueError(f"noise: expected None for {cell}; only RNN adds noise to its pre-activations")
+    return check_array("noise", noise, (T, B, cell.hidden_size), dtype, cell)
+
+
+def check_mask(mask: Any, hidden: int) -> np.ndarray[Any, Any] | None:
+    """(H, H) of 0 and 1 or truth values, as read-only truth values; None: none."""
+    if mask is None:
+        return None
+    array = np.array(mask)
+    if array.dtype.kind not in "biuf" or array.shape != (hidden, hidden) or not np.isin(array, (0, 1)).all():
+        raise ValueError(f"mask: expected ({hidden}, {hidden}) of 0 and 1, got {shape_text(array.shape)} of {array.dtype}; "
+                         "1 where unit j (column) may act on unit i (row)")
+    array = array.astype(bool)
+    array.setflags(write=False)
+    return array
+
+
+def check_signs(signs: Any, hidden: int) -> np.ndarray[Any, Any] | None:
+    """(H,) of −1, 0 and 1, as read-only int8; None: none."""
+    if signs is None:
+        return None
+    array = np.array(signs)
+    if array.dtype.kind not in "iuf" or array.shape != (hidden,) or not np.isin(array, (-1, 0, 1)).all():
+        raise ValueError(f"signs: expected ({hidden},) of -1, 0 and 1, got {shape_text(array.shape)} of {array.dtype}; "
+                         "1 for an excitatory unit, -1 for an inhibitory one, 0 for one that is free")
+    array = array.astype(np.int8)
+    array.setflags(write=False)
+    return array
+
+
+def check_leak(leak: Any) -> float:
+    """0 < α ≤ 1."""
+    number = check_number("leak", leak)
+    if not 0 < number <= 1:
+        raise ValueError(f"leak: expected a number above 0 and at most 1, got {leak}; 1 is a network without leak")
+    return number
+
+
 def check_has_cell_state(cell: Any, arrays: Any) -> Any:
     """The arrays of a tape that has c."""
     if not hasattr(arrays, "c"):

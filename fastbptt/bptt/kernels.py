@@ -32,7 +32,7 @@ def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
     @kernel
     def backward_kernel(grads, errors, tape, batch, initial, params, options, plan, threads, launcher):
         given = named(batch, Batch)
-        passes = passes_of_plan(named(plan, Plan), given, tape[0].shape[0] - 1, tape[0].shape[2])
+        passes = passes_of_plan(named(plan, Plan), given, tape[0].shape[0] - 1, tape[0].shape[2], options[2] > 0)
         scan_backward(Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type)),
                       Errors(errors[0], named(errors[1], state_type), named(errors[2], state_type)),
                       named(tape, tape_type), given, named(initial, state_type), named(params, params_type),

@@ -100,14 +100,14 @@ def forward(stack: Any, params: Any, batch: Batch, initial: Any, seed: int | Non
     return StackTape(stack, batch, tuple(tapes), tuple(masks), h)
 
 
-def backward(stack: Any, params: Any, tape: StackTape, dh: Array, dfinal: Any) -> Grads:
+def backward(stack: Any, params: Any, tape: StackTape, dh: Array, dfinal: Any, clip: float) -> Grads:
     """Full BPTT, last layer first, over checked arrays."""
     grads: list[Any] = []
     for i in reversed(range(len(stack.cells))):
         cell, runs, dh = stack.cells[i], tape.layers[i], dropped(stack, dh, tape.kept[i])
         if not stack.bidirectional:
             parts_of = empty_grads(cell, params[i], runs)
-            run_backward(parts_of, cell, params[i], runs, dh, dfinal[i], WHOLE)
+            run_backward(parts_of, cell, params[i], runs, dh, dfinal[i], WHOLE, clip)
             dh = parts_of.x
             grads.insert(0, parts_of)
             continue
@@ -115,7 +115,7 @@ def backward(stack: Any, params: Any, tape: StackTape, dh: Array, dfinal: Any) -
         errors = map(np.ascontiguousarray, (dh[..., :H], turned(dh[..., H:], lengths)))
         pair = [empty_grads(cell, *of) for of in zip(params[i], runs, strict=True)]
         for part, weights, run, error, last in zip(pair, params[i], runs, errors, dfinal[i], strict=True):
-            run_backward(part, cell, weights, run, error, last, WHOLE)
+            run_backward(part, cell, weights, run, error, last, WHOLE, clip)
         dh = pair[0].x
         if dh.size:
             dh += turned(pair[1].x, lengths)
@@ -123,11 +123,12 @@ def backward(stack: Any, params: Any, tape: StackTape, dh: Array, dfinal: Any) -
     return gathered(stack, grads, dh)
 
 
-def truncated_backward(stack: Any, params: Any, tape: StackTape, dh: Array, truncation: Truncation, dfinal: Any) -> Grads:
+def truncated_backward(stack: Any, params: Any, tape: StackTape, dh: Array, truncation: Truncation, dfinal: Any,
+                       clip: float) -> Grads:
     """BPTT(h; s) of the joint state, over checked arrays: group after group of ends, each last layer first."""
     top = len(stack.cells) - 1
     grads = [empty_grads(cell, params[i], tape.layers[i]) for i, cell in enumerate(stack.cells)]
-    for rows in truncation.groups(tape.batch.lengths):
+    for rows in truncation.groups(tape.batch.lengths, clip > 0):
         windows = rows.copy()
         windows[:, 2] = windows[:, 3]          # errors from the layer above come in at every step of the window
         errors = dh
@@ -136,7 +137,7 @@ def truncated_backward(stack: Any, params: Any, tape: StackTape, dh: Array, trun
                 grads[i].x.fill(0)             # the errors of this group alone
             plan = Plan(truncation.horizon, truncation.stride, rows if i == top else windows)
             errors = dropped(stack, errors, tape.kept[i])
-            run_backward(grads[i], stack.cells[i], params[i], tape.layers[i], errors, dfinal[i], plan)
+            run_backward(grads[i], stack.cells[i], params[i], tape.layers[i], errors, dfinal[i], plan, clip)
             errors = grads[i].x
     return gathered(stack, grads, grads[0].x)
 

@@ -11,8 +11,11 @@ from ..errors import (
     check_array,
     check_has_cell_state,
     check_input,
+    check_noise,
     check_one_direction,
     check_params,
+    check_positive,
+    check_resets,
     check_seed,
     check_state,
     check_tape,
@@ -68,12 +71,13 @@ def _rows(batch: Batch, plan: Plan) -> int:
     return len(plan.rows) or (int(B * (T // plan.horizon)) if chunks else int(B))
 
 
-def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None, *, seed: int | None = None) -> Tape:
+def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None, *, resets: Any = None,
+            noise: Any = None, seed: int | None = None) -> Tape:
     """All steps of a recurrent cell, h_t = cell(x_t, h_{t−1}), or of a stack of them.
 
     Parameters
     ----------
-    cell : RNN or Stack
+    cell : RNN, GRU, LSTM or Stack
     params : the cell's Params
         float32 or float64; every other array has the same dtype.
     x : (T, B, I) real, or (T, B) integer ids in 0 … I−1 that stand for one-hot vectors
@@ -81,6 +85,10 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
         Initial state; zeros by default.
     lengths : (B,) integers in 1 … T, optional
         Valid steps of each sequence. Padded steps are not read; the state is held there.
+    resets : (T, B) booleans, optional
+        Where true, the state returns to `state` before that step, and no gradient crosses: an episode begins in a stream.
+    noise : (T, B, H), optional
+        Added to the pre-activations of an RNN.
     seed : int, optional
         Seed of the dropout of a Stack; none is dropped without it.
 
@@ -107,7 +115,9 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     x, steps = check_input(cell, x, dtype, lengths)
     initial = check_state(cell, state, x.shape[1], dtype)
     seed = check_seed(cell, seed)
-    batch = Batch(x, steps, NO_RESETS, NONE[dtype])
+    resets = check_resets(resets, x.shape[0], x.shape[1])
+    noise = check_noise(cell, noise, x.shape[0], x.shape[1], dtype)
+    batch = Batch(x, steps, NO_RESETS if resets is None else resets, NONE[dtype] if noise is None else noise)
     if is_stack(cell):
         return cast(Tape, cell.run_forward(params, batch, initial, seed))
     return run_forward(cell, params, batch, initial)
@@ -117,6 +127,7 @@ def run_forward(cell: Any, params: Any, batch: Batch, initial: Any) -> Tape:
     """The forward scan of one cell over checked arrays."""
     T, B = batch.x.shape[:2]
     arrays = cell.empty_tape(T, B, params[0].dtype)
+    params = params if cell.mask is None else cell.masked(params)
     kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type).forward
     threads, launcher = enter_threads(_flops(cell, batch), B)
     try:
@@ -126,7 +137,8 @@ def run_forward(cell: Any, params: Any, batch: Batch, initial: Any) -> Tape:
     return Tape(cell, arrays, batch, initial)
 
 
-def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation | None = None, *, dfinal: Any = None) -> Grads:
+def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation | None = None, *, dfinal: Any = None,
+             clip_state: float | None = None) -> Grads:
     """Backpropagation through time: gradients of L from dh_t = ∂L/∂h_t, exact or truncated.
 
     With δ_t = ∂L/∂a_t: ∂L/∂W = Σ_t δ_t h_{t−1}ᵀ, ∂L/∂U = Σ_t δ_t x_tᵀ, ∂L/∂b = Σ_t δ_t, ∂L/∂x_t = Uᵀ δ_t.
@@ -143,6 +155,10 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
         Full BPTT without it.
     dfinal : State, optional
         ∂L/∂`tape.final`, what a loss of the final state or the steps after these send back: goes with the errors of the last end.
+    clip_state : float, optional
+        Largest norm of the error ∂L/∂state that a pass carries from a step to the one before, for each sequence and step
+        (over h and c together for the LSTM, for each layer of a stack): longer ones are scaled. Gradients are then no longer
+        linear in dh.
 
     Returns
     -------
@@ -175,10 +191,11 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     truncation = check_horizon(truncation)
     dh = check_array("dh", dh, tape.h.shape, dtype, cell)
     dfinal = check_state(cell, dfinal, dh.shape[1], dtype, "dfinal")
+    clip = 0.0 if clip_state is None else check_positive("clip_state", clip_state)
     if is_stack(cell):
-        return cast(Grads, cell.run_backward(params, tape, dh, truncation, dfinal))
+        return cast(Grads, cell.run_backward(params, tape, dh, truncation, dfinal, clip))
     grads = empty_grads(cell, params, tape)
-    run_backward(grads, cell, params, tape, dh, dfinal, Plan(truncation.horizon, truncation.stride, NO_ROWS))
+    run_backward(grads, cell, params, tape, dh, dfinal, Plan(truncation.horizon, truncation.stride, NO_ROWS), clip)
     return grads if grads.x.size else grads._replace(x=None)
 
 
@@ -190,17 +207,22 @@ def empty_grads(cell: Any, params: Any, tape: Tape) -> Grads:
                  cell.state_type(*[np.zeros(a.shape, dtype) for a in tape.initial]))
 
 
-def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, dfinal: Any, plan: Plan) -> None:
+def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, dfinal: Any, plan: Plan,
+                 clip: float = 0.0) -> None:
     """The backward scan of one cell over checked arrays; adds to `grads`."""
     batch = tape.batch
     kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type).backward
     dstate = tuple(grads.state)
+    params = params if cell.mask is None else cell.masked(params)
+    options = cell.options if clip == 0 else cell.options._replace(clip=clip)
     threads, launcher = enter_threads(2 * _flops(cell, batch), _rows(batch, plan))
     try:
         kernel((tuple(grads.params), grads.x, dstate), (dh, tuple(dfinal), dstate), tuple(tape.arrays), tuple(batch),
-               tuple(tape.initial), tuple(params), tuple(cell.options), tuple(plan), threads, launcher)
+               tuple(tape.initial), tuple(params), tuple(options), tuple(plan), threads, launcher)
     finally:
         leave_threads(launcher)
+    if cell.mask is not None:
+        grads.params.W[~cell.mask] = 0
 
 
 def check_horizon(truncation: Any) -> Truncation:

@@ -117,14 +117,23 @@ class Stack:
         return self.per_layer(cell.init(seed=int(own), dtype=dtype, **options)
                               for own, (_, cell) in zip(seeds, self.parts, strict=True))
 
+    def project(self, params: Any) -> Any:
+        """The nearest parameters that the masks and signs of the cells allow."""
+        if not self.bidirectional:
+            return tuple(cell.project(part) for cell, part in zip(self.cells, params, strict=True))
+        return tuple(Directions(cell.project(part.forward), cell.project(part.reverse))
+                     for cell, part in zip(self.cells, params, strict=True))
+
     def run_forward(self, params: Any, batch: Batch, initial: Any, seed: int | None) -> layers.StackTape:
         """All steps, layer after layer, over checked arrays (`fastbptt.forward` checks them)."""
         return layers.forward(self, params, batch, initial, seed)
 
-    def run_backward(self, params: Any, tape: layers.StackTape, dh: Array, truncation: Truncation, dfinal: Any) -> Grads:
+    def run_backward(self, params: Any, tape: layers.StackTape, dh: Array, truncation: Truncation, dfinal: Any,
+                     clip: float) -> Grads:
         """All passes back, last layer first, over checked arrays (`fastbptt.backward` checks them)."""
         if truncation is not FULL:
             check_one_direction(self, "truncation")
-        if truncation.horizon >= tape.batch.lengths.max():
-            return layers.backward(self, params, tape, dh, dfinal)
-        return layers.truncated_backward(self, params, tape, dh, truncation, dfinal)
+        longest = tape.batch.lengths.max()
+        if truncation.horizon >= longest and (clip == 0 or truncation.stride >= longest):
+            return layers.backward(self, params, tape, dh, dfinal, clip)
+        return layers.truncated_backward(self, params, tape, dh, truncation, dfinal, clip)

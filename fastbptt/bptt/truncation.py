@@ -72,16 +72,18 @@ class Truncation:
         ends = [*range(self.stride, length, self.stride), length]
         return [(e, p, max(0, e - self.horizon)) for p, e in zip([0, *ends[:-1]], ends, strict=True)]
 
-    def groups(self, lengths: Array) -> list[Array]:
+    def groups(self, lengths: Array, apart: bool = False) -> list[Array]:
         """The passes over sequences of these lengths, in groups inside which no step belongs to two passes.
+
+        `apart`: passes that all reach step 1 are not made one (see `plan_passes`).
 
         Every ⌈h/s⌉-th end is in one group; an end that is nearer to its predecessors, as the last may be, is in a group of
         its own. Each group is (n, 4) int64 rows as `Passes` has them, by sequence.
         """
-        count = -(-self.horizon // self.stride)
+        count = -(-min(self.horizon, int(lengths.max())) // self.stride)
         rows: list[list[Array]] = [[] for _ in range(count + 1)]
         for b, length in enumerate(lengths.tolist()):
-            ends = np.append(np.arange(self.stride, length if self.horizon < length else 0, self.stride), length)
+            ends = np.append(np.arange(self.stride, length if self.horizon < length or apart else 0, self.stride), length)
             starts = np.maximum(0, ends - self.horizon)
             group = np.arange(ends.size) % count
             if ends.size > count and ends[-1 - count] > starts[-1]:
@@ -152,19 +154,19 @@ def _plan_chunks(batch, k, longest):
 
 
 @njit(allocates=True)
-def _plan_overlapping(batch, horizon, stride):
+def _plan_overlapping(batch, horizon, stride, apart):
     """All ends of every sequence, cut into units long enough that reaching back before their own steps costs little."""
     ends = max(PASS_ROWS, (4 * horizon + stride - 1) // stride)
     total, units = 0, 0
     for length in batch.lengths:
-        n = 1 if length <= horizon else (length + stride - 1) // stride
+        n = 1 if length <= horizon and not apart else (length + stride - 1) // stride
         total += n
         units += (n + ends - 1) // ends
     rows, bounds = np.empty((total, 4), np.int64), np.zeros(units + 1, np.int64)
     m, unit = 0, 0
     for b in range(batch.lengths.size):
         length = batch.lengths[b]
-        n = 1 if length <= horizon else (length + stride - 1) // stride
+        n = 1 if length <= horizon and not apart else (length + stride - 1) // stride
         for i in range(n):
             end = length if n == 1 else min((i + 1) * stride, length)
             m = _write(rows, m, b, end, i * stride, max(0, end - horizon))
@@ -175,7 +177,7 @@ def _plan_overlapping(batch, horizon, stride):
 
 
 @njit(allocates=True)
-def plan_passes(batch, T, horizon, stride, hidden):
+def plan_passes(batch, T, horizon, stride, hidden, apart=False):
     """The passes of a call, their units and shards, from the lengths of its sequences.
 
     Parameters
@@ -187,15 +189,17 @@ def plan_passes(batch, T, horizon, stride, hidden):
         For full BPTT any horizon ≥ max(lengths).
     hidden : int
         H, which decides how many rows make a shard worth while.
+    apart : bool
+        Passes that all reach step 1 add up to a single one, unless what they carry is clipped: then they stay apart.
     """
     longest = 0
     for length in batch.lengths:
         longest = max(longest, length)
-    if horizon >= longest:
+    if horizon >= longest and (stride >= longest or not apart):
         return _plan_full(batch, T, hidden)
     if stride == horizon:
         return _plan_chunks(batch, horizon, longest)
-    return _plan_overlapping(batch, horizon, stride)
+    return _plan_overlapping(batch, min(horizon, longest), stride, apart)
 
 
 @njit(allocates=True)
@@ -211,8 +215,8 @@ def given_passes(rows, hidden):
 
 
 @njit(allocates=True)
-def passes_of_plan(plan, batch, T, hidden):
+def passes_of_plan(plan, batch, T, hidden, apart):
     """The passes of a call, their units and shards."""
     if plan.rows.shape[0] > 0:
         return given_passes(plan.rows, hidden)
-    return plan_passes(batch, T, plan.horizon, plan.stride, hidden)
+    return plan_passes(batch, T, plan.horizon, plan.stride, hidden, apart)

@@ -109,6 +109,7 @@ class GRU:
     tape_type: ClassVar[type] = GRUTape
     gates: ClassVar[int] = 3
     options: ClassVar[Options] = Options()
+    mask: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", check_size("input_size", self.input_size))
@@ -151,6 +152,10 @@ class GRU:
         H = self.hidden_size
         arrays["b"][H:2 * H] = init.memory_bias(rng, H, forget_bias, chrono)
         return self.params_type(**arrays)
+
+    def project(self, params: Any) -> Any:
+        """The parameters themselves: nothing restricts them."""
+        return params
 
     def empty_tape(self, T: int, B: int, dtype: Any) -> GRUTape:
         """An uninitialised tape for the scans."""

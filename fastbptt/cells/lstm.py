@@ -114,6 +114,7 @@ class LSTM:
     tape_type: ClassVar[type] = LSTMTape
     gates: ClassVar[int] = 4
     options: ClassVar[Options] = Options()
+    mask: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", check_size("input_size", self.input_size))
@@ -159,6 +160,10 @@ class LSTM:
         if chrono is not None:
             b[:H] = -memory
         return self.params_type(**arrays)
+
+    def project(self, params: Any) -> Any:
+        """The parameters themselves: nothing restricts them."""
+        return params
 
     def empty_tape(self, T: int, B: int, dtype: Any) -> LSTMTape:
         """An uninitialised tape for the scans."""

@@ -7,7 +7,7 @@ so nothing else is kept: saved per step and unit is one float, h_t (two, h_t and
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +19,7 @@ from ..engine.activations import activate_any, activate_grad_any
 from ..engine.gemm import rows_times_panels
 from ..engine.jit import njit, overload
 from ..engine.panels import put, take, vectors_in
-from ..errors import check_choice, check_size
+from ..errors import check_choice, check_leak, check_mask, check_signs, check_size
 from . import init, protocol
 from .recurrent import is_of
 
@@ -51,9 +51,9 @@ class RNNTape(NamedTuple):
     """(T, B, H) σ(a_t) of a leaky cell; else (0, 0, 0), as h_t says it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RNN:
-    """The vanilla recurrent network h_t = σ(U x_t + W h_{t−1} + b): its configuration, no arrays.
+    """The vanilla recurrent network h_t = (1−α) h_{t−1} + α σ(U x_t + W h_{t−1} + b): its configuration.
 
     Parameters
     ----------
@@ -61,11 +61,18 @@ class RNN:
         I and H, at least 1.
     activation : {"tanh", "sigmoid", "relu", "leaky_relu", "identity"}
         σ. relu′(0) = 0; leaky_relu has the slope 0.01 below 0.
+    leak : float
+        α in 0 < α ≤ 1, the share of the state that a step renews (Δt/τ of a rate network); 1: no leak.
+    mask : (H, H) of 0 and 1, optional
+        Which connections exist: W[i, j], from unit j to unit i, counts as 0 where mask[i, j] is 0, and so does its gradient.
+    signs : (H,) of −1, 0 and 1, optional
+        Dale's law: all weights from unit j, W[:, j], have the sign signs[j], 0 leaves it free. `project` keeps it: the
+        optimisers apply it when they are made with ``project=model.project``, `fit` always.
 
     Raises
     ------
     TypeError, ValueError
-        If a size is not a positive integer or the activation is unknown.
+        If a size is not a positive integer, the activation unknown, or another option out of its range.
 
     Examples
     --------
@@ -83,6 +90,9 @@ class RNN:
     input_size: int
     hidden_size: int
     activation: str = "tanh"
+    leak: float = 1.0
+    mask: Any = field(default=None, repr=False)
+    signs: Any = field(default=None, repr=False)
 
     params_type: ClassVar[type] = RNNParams
     state_type: ClassVar[type] = RNNState
@@ -93,6 +103,20 @@ class RNN:
         object.__setattr__(self, "input_size", check_size("input_size", self.input_size))
         object.__setattr__(self, "hidden_size", check_size("hidden_size", self.hidden_size))
         check_choice("activation", self.activation, activations.NAMES)
+        object.__setattr__(self, "leak", check_leak(self.leak))
+        object.__setattr__(self, "mask", check_mask(self.mask, self.hidden_size))
+        object.__setattr__(self, "signs", check_signs(self.signs, self.hidden_size))
+
+    @cached_property
+    def _identity(self) -> tuple[Any, ...]:
+        arrays = [None if a is None else a.tobytes() for a in (self.mask, self.signs)]
+        return self.input_size, self.hidden_size, self.activation, self.leak, *arrays
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RNN) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -115,16 +139,40 @@ class RNN:
             Factor on W.
         """
         rng = np.random.default_rng(seed)
-        return RNNParams(**init.gated_blocks(self, rng, dtype, recurrent, input, gain))
+        params = RNNParams(**init.gated_blocks(self, rng, dtype, recurrent, input, gain))
+        if self.signs is not None:
+            W = np.where(self.signs == 0, params.W, np.abs(params.W) * self.signs)
+            params = params._replace(W=W.astype(params.W.dtype))
+        return self.masked(params)
+
+    def masked(self, params: RNNParams) -> RNNParams:
+        """The parameters with 0 for connections that do not exist."""
+        return params if self.mask is None else params._replace(W=np.where(self.mask, params.W, params.W.dtype.type(0)))
+
+    def project(self, params: RNNParams) -> RNNParams:
+        """The nearest parameters that `mask` and `signs` allow: 0 for connections that do not exist or have the wrong sign.
+
+        Examples
+        --------
+        >>> import numpy as np, fastbptt as fb
+        >>> cell = fb.RNN(1, 2, signs=[1, -1])
+        >>> cell.project(cell.init()._replace(W=np.array([[0.5, 0.5], [-0.5, -0.5]]))).W
+        array([[ 0.5,  0. ],
+               [ 0. , -0.5]])
+        """
+        if self.signs is not None:
+            params = params._replace(W=np.where(params.W * self.signs < 0, params.W.dtype.type(0), params.W))
+        return self.masked(params)
 
     @cached_property
     def options(self) -> Options:
         """What the scans know of the configuration."""
-        return Options(activations.NAMES.index(self.activation), 1.0)
+        return Options(activations.NAMES.index(self.activation), self.leak)
 
     def empty_tape(self, T: int, B: int, dtype: Any) -> RNNTape:
         """An uninitialised tape for the scans."""
-        return RNNTape(np.empty((T + 1, B, self.hidden_size), dtype), NONE[np.dtype(dtype)])
+        h = np.empty((T + 1, B, self.hidden_size), dtype)
+        return RNNTape(h, NONE[np.dtype(dtype)] if self.leak == 1 else np.empty((T, B, self.hidden_size), dtype))
 
 
 # ---------------------------------------------------------------------------------------------- one row's arithmetic

@@ -361,11 +361,29 @@ def step_back(passes, n, t, lag, m, work, parts, errors, tape, batch, initial, p
         if step > passes[i, 2]:
             add_row(work.carry, i * d.state_row, dh, place * d.H, d.H)
     step_backward(params, options, tape, initial, work, d, m, n)
+    if options.clip > 0:
+        clip_errors(work.carry, n, options.clip, d)
     for i in range(n):
         if work.before[m + i] < 0:
             leave_at_reset(passes[i, 0], i, work.carry, parts.initial, d)
         elif min(passes[i, 1] - lag, t) == 1:
             leave_at_start(passes[i, 0], i, work.carry, errors.outgoing, d)
+
+
+@njit
+def clip_errors(carry, n, largest, d):
+    """Scale each of n errors, ∂L/∂state as a whole, to a norm of at most `largest`."""
+    for i in range(n):
+        top, total = 0.0, 0.0
+        for j in range(i * d.state_row, (i + 1) * d.state_row):
+            top = max(top, abs(float(carry[j])))
+        for j in range(i * d.state_row, (i + 1) * d.state_row):
+            if top > 0:
+                total += (carry[j] / top) ** 2
+        norm = top * np.sqrt(total)
+        if norm > largest:
+            for j in range(i * d.state_row, (i + 1) * d.state_row):
+                carry[j] *= largest / norm
 
 
 @njit(forceinline=True)

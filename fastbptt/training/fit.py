@@ -77,6 +77,7 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[dict[str, A
         loss, grads = model.loss_and_grad(params, truncation=truncation, **batch)
         grads, norm = clip_by_norm(grads, clip) if clip is not None else (grads, global_norm(grads))
         params, opt_state = optimizer.update(params, grads, opt_state)
+        params = model.project(params)
         losses.append(loss)
         if callback is not None and callback(Step(len(losses), loss, norm, params)) is True:
             break

@@ -76,6 +76,10 @@ class SequenceModel:
         V, kind = glorot(rng, self.output_size, self.cell.hidden_size), first_array(cell).dtype
         return ModelParams(cell, ReadoutParams(V.astype(kind), np.zeros(self.output_size, kind)))
 
+    def project(self, params: ModelParams) -> ModelParams:
+        """The nearest parameters that the masks and signs of the cell allow."""
+        return params._replace(cell=self.cell.project(params.cell))
+
     def loss_and_grad(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, truncation: Truncation | None = None,
                       state: Any = None, weights: Any = None, reduction: str = "sum", *,
                       seed: int | None = None) -> tuple[float, ModelParams]:

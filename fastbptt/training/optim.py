@@ -1,6 +1,7 @@
 """SGD with momentum, and Adam. Parameters and states go in and come out; nothing is changed in place."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +15,10 @@ def _check_finite(grads: Any) -> None:
     """Refuse gradients that would ruin every parameter."""
     if not all(np.isfinite(a).all() for a in leaves(grads)):
         raise ValueError("grads: expected finite gradients, got NaN or Inf; lower the learning rate, or skip this batch")
+
+
+def _projected(optimizer: Any, params: Any) -> Any:
+    return params if optimizer.project is None else optimizer.project(params)
 
 
 class SGDState(NamedTuple):
@@ -32,6 +37,8 @@ class SGD:
         η > 0.
     momentum : float, default 0
         μ in 0 ≤ μ < 1.
+    project : function of the parameters, optional
+        Applied after every step, such as `SequenceModel.project`, which keeps masks and signs.
 
     Examples
     --------
@@ -43,6 +50,7 @@ class SGD:
 
     lr: float
     momentum: float = 0.0
+    project: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         check_positive("lr", self.lr)
@@ -56,7 +64,8 @@ class SGD:
         """Parameters and state after one step; ValueError if a gradient is not finite."""
         _check_finite(grads)
         velocity = tree_map(lambda v, g: (self.momentum * v + g).astype(v.dtype, copy=False), state.velocity, grads)
-        return tree_map(lambda p, v: (p - self.lr * v).astype(p.dtype, copy=False), params, velocity), SGDState(velocity)
+        moved = tree_map(lambda p, v: (p - self.lr * v).astype(p.dtype, copy=False), params, velocity)
+        return _projected(self, moved), SGDState(velocity)
 
 
 class AdamState(NamedTuple):
@@ -79,6 +88,8 @@ class Adam:
         Decay of the moments, in 0 ≤ β < 1.
     eps : float
         ε > 0.
+    project : function of the parameters, optional
+        Applied after every step, such as `SequenceModel.project`, which keeps masks and signs.
 
     Examples
     --------
@@ -97,6 +108,7 @@ class Adam:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    project: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         check_positive("lr", self.lr)
@@ -119,4 +131,4 @@ class Adam:
         correction = 1 - self.beta2 ** int(step)
         moved = tree_map(lambda p, m, v: (p - rate * m / (np.sqrt(v / correction) + self.eps)).astype(p.dtype, copy=False),
                          params, first, second)
-        return moved, AdamState(step, first, second)
+        return _projected(self, moved), AdamState(step, first, second)

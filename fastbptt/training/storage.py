@@ -1,10 +1,13 @@
 """Weights on disk: npz without pickle, checked before it is read, replaced in one piece."""
 from __future__ import annotations
 
+import base64
 import json
+import math
 import os
 import tempfile
 import zipfile
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -23,10 +26,10 @@ from .tree import leaves
 
 FORMAT, VERSION = "fastbptt-model", 1
 HEADER, VOCABULARY = "header", "vocabulary"
-LARGEST_HEADER = 65_536
+LARGEST_HEADER = 2**22
 BUILDERS: dict[str, Any] = {**CELLS, "Stack": Stack}
 DAMAGED = (zipfile.BadZipFile, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, MemoryError,
-           OverflowError, RecursionError)
+           OverflowError, RecursionError, zlib.error)
 
 
 class SavedModel(NamedTuple):
@@ -115,15 +118,32 @@ def load_model(path: str | os.PathLike[str]) -> SavedModel:
 
 def _described(cell: Any) -> dict[str, Any]:
     """A cell as it stands in the header."""
-    options = {field.name: getattr(cell, field.name) for field in fields(cell)}
+    options = {field.name: _plain(getattr(cell, field.name)) for field in fields(cell)}
     if is_stack(cell):
         options["cells"] = [_described(layer) for layer in cell.cells]
     return {"cell": type(cell).__name__, "cell_options": options}
 
 
+def _plain(option: Any) -> Any:
+    """An option for the header; arrays of small integers, such as masks, are packed."""
+    if not isinstance(option, np.ndarray):
+        return option
+    packed = zlib.compress(option.astype(np.int8).tobytes())
+    return {"shape": option.shape, "int8": base64.b64encode(packed).decode()}
+
+
+def _option(plain: Any) -> Any:
+    """The reverse of `_plain`; no more is unpacked than the shape says."""
+    if not isinstance(plain, dict):
+        return plain
+    size = math.prod(plain["shape"])
+    raw = zlib.decompressobj().decompress(base64.b64decode(plain["int8"]), size + 1)
+    return np.frombuffer(raw, np.int8).reshape(plain["shape"])
+
+
 def _built(described: Any, known: dict[str, Any] = BUILDERS) -> Any:
     """The cell of a header; the layers of a stack are no stacks."""
-    name, options = described["cell"], dict(described["cell_options"])
+    name, options = described["cell"], {key: _option(value) for key, value in described["cell_options"].items()}
     if name not in known:
         raise FileError(f"expected one of the cells {', '.join(known)}, got {name!r}; update fastbptt to read it")
     if "cells" in options:
@@ -168,7 +188,7 @@ def _read_shapes(archive: zipfile.ZipFile, shapes: dict[str, tuple[int, ...]], c
 def _read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
     shape, dtype = _shape_and_dtype(archive, HEADER)
     if dtype != np.uint8 or len(shape) != 1 or shape[0] > LARGEST_HEADER:
-        raise FileError("expected a header of at most 64 KiB, got something else")
+        raise FileError("expected a header of at most 4 MiB, got something else")
     header = json.loads(_array(archive, HEADER).tobytes())
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise FileError(f"expected the format {FORMAT!r}, got a file of something else")
