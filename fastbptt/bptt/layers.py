@@ -32,6 +32,15 @@ class StackTape(Tape):
         return self._h
 
     @property
+    def c(self) -> Array:
+        """(T, B, H): c_t of the last layer, where it is an LSTM; with two directions (T, B, 2H)."""
+        last = self.layers[-1]
+        if not self.cell.bidirectional:
+            c: Array = last.c
+            return c
+        return np.concatenate([last.forward.c, turned(last.reverse.c, self.batch.lengths)], axis=2)
+
+    @property
     def initial(self) -> Any:
         """The State that every layer began with."""
         return self.cell.per_layer(tape.initial for tape in parts(self))

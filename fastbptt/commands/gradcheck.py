@@ -8,7 +8,7 @@ import numpy as np
 
 from ..bptt.passes import backward, forward
 from ..bptt.stack import Stack
-from ..cells.rnn import RNN
+from ..cells import CELLS
 from ..engine import activations
 from ..training.tree import leaves, tree_map
 from .common import CommandError
@@ -26,14 +26,16 @@ def register(commands: Commands) -> None:
 
 def _cells() -> dict[str, Any]:
     """What is checked, by the name in the table."""
-    cells: dict[str, Any] = {f"RNN {name}": RNN(5, 7, name) for name in activations.NAMES}
-    cells["2 layers"] = Stack([RNN(5, 7), RNN(7, 6)])
-    cells["2 layers, 2 directions"] = Stack([RNN(5, 7), RNN(14, 6)], bidirectional=True)
+    cells: dict[str, Any] = {f"RNN {name}": CELLS["RNN"](5, 7, name) for name in activations.NAMES}
+    cells |= {"GRU reset after": CELLS["GRU"](5, 7), "GRU reset before": CELLS["GRU"](5, 7, "before")}
+    cells |= {"LSTM": CELLS["LSTM"](5, 7), "LSTM peephole": CELLS["LSTM"](5, 7, peephole=True)}
+    cells["2 layers"] = Stack([CELLS["LSTM"](5, 7), CELLS["GRU"](7, 6)])
+    cells["2 layers, 2 directions"] = Stack([CELLS["LSTM"](5, 7), CELLS["GRU"](14, 6)], bidirectional=True)
     return cells
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Directional derivative by central differences against backward, for every activation and for stacks, in float64."""
+    """Directional derivative by central differences against backward, for every cell, activation and for stacks, in float64."""
     rng = np.random.default_rng(arguments.seed)
     worst = 0.0
     for name, cell in _cells().items():

@@ -36,7 +36,7 @@ def from_module(module: Any) -> tuple[Any, Any]:
         If it is another module, has a projection (``proj_size``), or parameters that are neither float32 nor float64.
     """
     mode = getattr(module, "mode", None)
-    if mode not in MODES or MODES[mode][0] not in CELLS:
+    if mode not in MODES:
         raise TypeError(f"module: expected one of torch.nn's {', '.join(CELLS)}, got {type(module).__name__}")
     if module.proj_size > 0:
         raise ValueError(f"module: expected no projection, got proj_size={module.proj_size}; no cell here has one")

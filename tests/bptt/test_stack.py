@@ -1,6 +1,8 @@
 """Stacks against the oracle: layers, directions, dropout, lengths, states, truncation of the joint state."""
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,25 +16,38 @@ from fastbptt.bptt.truncation import plan_passes
 from fastbptt.training.tree import tree_map
 
 SIZES = (3, 5, 4, 2)
+KINDS = {"rnn": fb.RNN, "gru_after": fb.GRU, "gru_before": partial(fb.GRU, reset="before"), "lstm": fb.LSTM,
+         "lstm_peephole": partial(fb.LSTM, peephole=True)}
 
 
-def make(seed, depth, T, B, bidirectional=False, ids=False, dropout=0.0):
+def kind_of(cell):
+    """The oracle's name of a cell."""
+    if isinstance(cell, fb.RNN):
+        return "rnn"
+    return f"gru_{cell.reset}" if isinstance(cell, fb.GRU) else "lstm_peephole" if cell.peephole else "lstm"
+
+
+def make(seed, depth, T, B, bidirectional=False, ids=False, dropout=0.0, kinds=("rnn",)):
     """A float64 stack, its parameters, an input, a state and errors, all drawn from the seed."""
     rng = np.random.default_rng(seed)
     ways = 2 if bidirectional else 1
-    cells = [fb.RNN(SIZES[i] * (ways if i else 1), SIZES[i + 1], ("tanh", "relu", "sigmoid")[i]) for i in range(depth)]
+    cells = [KINDS[kinds[i % len(kinds)]](SIZES[i] * (ways if i else 1), SIZES[i + 1]) for i in range(depth)]
     stack = fb.Stack(cells, bidirectional, dropout)
     params = stack.params_of({name: rng.normal(size=shape) / shape[-1] ** 0.5 for name, shape in stack.shapes.items()})
-    state = stack.per_layer(fb.RNNState(rng.normal(size=(B, cell.hidden_size))) for _, cell in stack.parts)
+    state = stack.per_layer(drawn_state(cell, B, rng) for _, cell in stack.parts)
     x = rng.integers(0, 3, size=(T, B)) if ids else rng.normal(size=(T, B, 3))
     return stack, params, x, state, rng.normal(size=(T, B, stack.hidden_size))
+
+
+def drawn_state(cell, B, rng):
+    return cell.state_type(*(rng.normal(size=(B, cell.hidden_size)) for _ in cell.state_type._fields))
 
 
 def layers(stack, params):
     """The oracle's layers."""
     if stack.bidirectional:
-        return [[ref.Layer("rnn", p, cell.activation) for p in pair] for cell, pair in zip(stack.cells, params, strict=True)]
-    return [ref.Layer("rnn", p, cell.activation) for cell, p in zip(stack.cells, params, strict=True)]
+        return [[ref.Layer(kind_of(cell), p) for p in pair] for cell, pair in zip(stack.cells, params, strict=True)]
+    return [ref.Layer(kind_of(cell), p) for cell, p in zip(stack.cells, params, strict=True)]
 
 
 def factors(stack, tape):
@@ -52,11 +67,14 @@ def assert_close(got, want):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
+KINDS_DRAWN = st.lists(st.sampled_from(list(KINDS)), min_size=1, max_size=3)     # first layer first
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 14), st.integers(1, 5), st.booleans(), st.booleans(),
-       st.booleans(), st.data())
-def test_layers_equal_the_reference(seed, depth, T, B, ids, ragged, drop, data):
-    stack, params, x, state, dh = make(seed, depth, T, B, ids=ids, dropout=0.4)
+       st.booleans(), KINDS_DRAWN, st.data())
+def test_layers_equal_the_reference(seed, depth, T, B, ids, ragged, drop, kinds, data):
+    stack, params, x, state, dh = make(seed, depth, T, B, ids=ids and kinds[0] == "rnn", dropout=0.4, kinds=kinds)
     lengths = np.array(data.draw(st.lists(st.integers(1, T), min_size=B, max_size=B))) if ragged else None
     horizon = data.draw(st.integers(1, T + 1))
     truncation = data.draw(st.sampled_from([None, (horizon, data.draw(st.integers(1, horizon)))]))
@@ -71,13 +89,12 @@ def test_layers_equal_the_reference(seed, depth, T, B, ids, ragged, drop, data):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 10), st.integers(1, 5), st.booleans(), st.booleans(),
-       st.booleans(), st.data())
-def test_directions_equal_the_reference(seed, depth, T, B, ids, ragged, drop, data):
-    stack, params, x, state, dh = make(seed, depth, T, B, True, ids, dropout=0.4)
+       st.booleans(), KINDS_DRAWN, st.data())
+def test_directions_equal_the_reference(seed, depth, T, B, ids, ragged, drop, kinds, data):
+    stack, params, x, state, dh = make(seed, depth, T, B, True, ids and kinds[0] == "rnn", 0.4, kinds)
     lengths = np.array(data.draw(st.lists(st.integers(1, T), min_size=B, max_size=B))) if ragged else None
     tape = fb.forward(stack, params, x, state, lengths, seed=seed if drop else None)
-    states = [[(way.h,) for way in layer] for layer in state]
-    want = ref.bidirectional_forward(layers(stack, params), x, states, lengths, dropout=factors(stack, tape))
+    want = ref.bidirectional_forward(layers(stack, params), x, state, lengths, dropout=factors(stack, tape))
     finals = tuple((one.final[0], two.final[0]) for one, two in want.tapes)
     assert_close((tape.h, tape.final), (want.output, finals))
     assert_close(fb.backward(stack, params, tape, dh), ref.bidirectional_backward(want, dh))
@@ -139,6 +156,16 @@ def test_one_layer_is_its_cell():
         assert_close(got, want)
 
 
+def test_c_of_the_last_layer():
+    stack, params, x, state, _ = make(3, 2, 6, 2, True, kinds=("rnn", "lstm"))
+    lengths = np.array([6, 3])
+    c = fb.forward(stack, params, x, state, lengths).c
+    want = ref.bidirectional_forward(layers(stack, params), x, state, lengths)
+    assert_close(c, np.concatenate([want.tapes[1][0].c[1:], ref.reverse(want.tapes[1][1].c[1:], lengths)], axis=2))
+    stack, params, x, state, _ = make(3, 2, 6, 2, kinds=("rnn", "lstm"))
+    assert_close(fb.forward(stack, params, x, state).c, ref.stack_forward(layers(stack, params), x, state).c[1:])
+
+
 def test_dropout_follows_the_seed_and_keeps_the_mean():
     stack, params, x, state, dh = make(4, 2, 200, 9, dropout=0.25)
     h = [fb.forward(stack, params, x, state, seed=seed).h for seed in (1, 1, 2, None)]
@@ -152,10 +179,9 @@ def test_dropout_follows_the_seed_and_keeps_the_mean():
 def test_error_of_the_final_state():
     """L = Σ dh h + Σ dfinal · final, by differences along one direction."""
     for bidirectional in (False, True):
-        stack, params, x, state, dh = make(5, 2, 6, 3, bidirectional)
+        stack, params, x, state, dh = make(5, 2, 6, 3, bidirectional, kinds=("rnn", "lstm"))
         lengths, rng = np.array([6, 2, 4]), np.random.default_rng(0)
-        stack = fb.Stack([fb.RNN(c.input_size, c.hidden_size) for c in stack.cells], bidirectional)
-        dfinal = stack.per_layer(fb.RNNState(rng.normal(size=(3, cell.hidden_size))) for _, cell in stack.parts)
+        dfinal = stack.per_layer(drawn_state(cell, 3, rng) for _, cell in stack.parts)
         valid = (np.arange(6)[:, None] < lengths)[..., None]
 
         def loss(x, stack=stack, params=params, state=state, lengths=lengths, dfinal=dfinal, weight=dh * valid):
@@ -238,9 +264,9 @@ def with_resets(stack, params, x, state, lengths, resets):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 12), st.integers(1, 4), st.data())
-def test_resets_of_layers_equal_the_reference(seed, depth, T, B, data):
-    stack, params, x, state, dh = make(seed, depth, T, B)
+@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 12), st.integers(1, 4), KINDS_DRAWN, st.data())
+def test_resets_of_layers_equal_the_reference(seed, depth, T, B, kinds, data):
+    stack, params, x, state, dh = make(seed, depth, T, B, kinds=kinds)
     rng = np.random.default_rng(seed)
     resets, lengths = rng.random((T, B)) < 0.3, rng.integers(1, T + 1, size=B)
     horizon = data.draw(st.integers(1, T))

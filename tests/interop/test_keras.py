@@ -9,8 +9,8 @@ from fastbptt.interop.keras import from_weights, to_weights
 from fastbptt.training.tree import leaves
 
 I, H = 3, 4     # noqa: E741
-CELLS = {"rnn": fb.RNN(I, H), "stack": fb.Stack([fb.RNN(I, H), fb.RNN(H, H)]),
-         "both": fb.Stack([fb.RNN(I, H), fb.RNN(2 * H, H)], True)}
+CELLS = {"rnn": fb.RNN(I, H), "gru after": fb.GRU(I, H), "gru before": fb.GRU(I, H, "before"), "lstm": fb.LSTM(I, H),
+         "stack": fb.Stack([fb.LSTM(I, H), fb.LSTM(H, H)]), "both": fb.Stack([fb.GRU(I, H), fb.GRU(2 * H, H)], True)}
 
 
 def drawn(cell, seed=0, dtype=np.float32):
@@ -30,15 +30,34 @@ def test_round_trip_keeps_every_bit(name):
         np.testing.assert_array_equal(a, b)
 
 
+def sig(v):
+    return 1 / (1 + np.exp(-v))
+
+
 @pytest.mark.parametrize("use_bias", [True, False])
-def test_a_layer_computes_what_keras_writes(use_bias):
-    """One step by the formula in Keras' source."""
-    rng = np.random.default_rng(1)
-    kernel, recurrent, bias = rng.normal(size=(I, H)), rng.normal(size=(H, H)), rng.normal(size=H) * use_bias
-    x, h = rng.normal(size=(2, I)), rng.normal(size=(2, H))
-    params = from_weights(CELLS["rnn"], [kernel, recurrent, bias] if use_bias else [kernel, recurrent])
-    want = np.tanh(x @ kernel + h @ recurrent + bias)
-    np.testing.assert_allclose(fb.step(CELLS["rnn"], params, x, fb.RNNState(h)).h, want, rtol=1e-11)
+@pytest.mark.parametrize("name", ["rnn", "gru after", "gru before", "lstm"])
+def test_layers_compute_what_keras_writes(name, use_bias):
+    """One step by the formulas in Keras' source; gates z r h and i f c o."""
+    cell, rng = CELLS[name], np.random.default_rng(1)
+    width = cell.gates * H
+    kernel, recurrent = rng.normal(size=(I, width)), rng.normal(size=(H, width))
+    bias = rng.normal(size=(2, width) if name == "gru after" else width) * use_bias
+    x, h, c = rng.normal(size=(2, I)), rng.normal(size=(2, H)), rng.normal(size=(2, H))
+    state = fb.LSTMState(h, c) if name == "lstm" else cell.state_type(h)
+    if name == "rnn":
+        want = np.tanh(x @ kernel + h @ recurrent + bias)
+    elif name == "lstm":
+        i, f, g, o = np.split(x @ kernel + h @ recurrent + bias, 4, axis=1)
+        want = sig(o) * np.tanh(sig(f) * c + sig(i) * np.tanh(g))
+    else:
+        on_input, on_state = bias if name == "gru after" else (bias, 0 * bias)
+        xz, xr, xh = np.split(x @ kernel + on_input, 3, axis=1)
+        hz, hr, hh = np.split(h @ recurrent + on_state, 3, axis=1)
+        z, r = sig(xz + hz), sig(xr + hr)
+        n = np.tanh(xh + (r * hh if name == "gru after" else (r * h) @ recurrent[:, 2 * H:]))
+        want = z * h + (1 - z) * n
+    params = from_weights(cell, [kernel, recurrent, bias] if use_bias else [kernel, recurrent])
+    np.testing.assert_allclose(fb.step(cell, params, x, state).h, want, rtol=1e-11)
 
 
 @pytest.mark.parametrize(("make", "message"), [
@@ -52,3 +71,9 @@ def test_refused(make, message):
     cell = CELLS["rnn"]
     with pytest.raises((TypeError, ValueError), match=message):
         from_weights(cell, make(to_weights(cell, drawn(cell))))
+
+
+def test_parameters_without_a_place_in_keras_are_named():
+    cell = fb.LSTM(I, H, peephole=True)
+    with pytest.raises(ValueError, match="^cell: expected parameters among U, W, b, b_hn, got P in LSTM"):
+        from_weights(cell, [])

@@ -10,6 +10,7 @@ import fastbptt as fb
 from fastbptt.interop.onnx import from_node, run_node
 
 TYPES = {float: (1, "f"), int: (2, "i"), str: (3, "s")}
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 T, B, I, H = 6, 3, 2, 4      # noqa: E741
 
 
@@ -25,9 +26,10 @@ def attribute(name, value):
 def make(op, directions=1, slots=("X", "W", "R", "B"), outputs=("Y", "Y_h"), seed=0, **attributes):
     """A node, its inputs by slot, and the list that a runtime would pass."""
     rng = np.random.default_rng(seed)
-    shapes = {"X": (T, B, I), "W": (directions, H, I), "R": (directions, H, H), "B": (directions, 2 * H),
-              "initial_h": (directions, B, H)}
-    order = ("X", "W", "R", "B", "sequence_lens", "initial_h")
+    G = GATES[op]
+    shapes = {"X": (T, B, I), "W": (directions, G * H, I), "R": (directions, G * H, H), "B": (directions, 2 * G * H),
+              "initial_h": (directions, B, H), "initial_c": (directions, B, H), "P": (directions, 3 * H)}
+    order = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
     arrays = {name: rng.normal(size=shapes[name]) for name in order if name in slots and name in shapes}
     if "sequence_lens" in slots:
         arrays["sequence_lens"] = np.array([6, 2, 4], np.int32)
@@ -89,9 +91,39 @@ def test_directions_with_different_activations_run_but_are_no_stack():
         from_node(node, inputs)
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_gru_in_both_forms(before):
+    """By the formulas of the specification."""
+    node, a, inputs = make("GRU", linear_before_reset=before)
+    sig = lambda v: 1 / (1 + np.exp(-v))  # noqa: E731
+    (Wz, Wr, Wh), (Rz, Rr, Rh) = np.split(a["W"][0], 3), np.split(a["R"][0], 3)
+    wz, wr, wh, rz, rr, rh = np.split(a["B"][0], 6)
+    h = np.zeros((B, H))
+    for x in a["X"]:
+        z, r = sig(x @ Wz.T + h @ Rz.T + wz + rz), sig(x @ Wr.T + h @ Rr.T + wr + rr)
+        n = np.tanh(x @ Wh.T + (r * (h @ Rh.T + rh) if before else (r * h) @ Rh.T + rh) + wh)
+        h = (1 - z) * n + z * h
+    np.testing.assert_allclose(run_node(node, inputs)[1][0], h, rtol=1e-11)
+
+
+def test_lstm_with_peepholes_and_both_states():
+    node, a, inputs = make("LSTM", slots=("X", "W", "R", "B", "initial_h", "initial_c", "P"), outputs=("", "Y_h", "Y_c"))
+    sig = lambda v: 1 / (1 + np.exp(-v))  # noqa: E731
+    h, c = a["initial_h"][0], a["initial_c"][0]
+    pi, po, pf = np.split(a["P"][0], 3)
+    for x in a["X"]:
+        i, o, f, g = np.split(x @ a["W"][0].T + h @ a["R"][0].T + sum(np.split(a["B"][0], 2)), 4, axis=1)
+        new = sig(f + pf * c) * c + sig(i + pi * c) * np.tanh(g)
+        h, c = sig(o + po * new) * np.tanh(new), new
+    Y, Y_h, Y_c = run_node(node, inputs)
+    assert Y is None
+    np.testing.assert_allclose(Y_h[0], h, rtol=1e-11)
+    np.testing.assert_allclose(Y_c[0], c, rtol=1e-11)
+
+
 @pytest.mark.parametrize(("op", "attributes", "message"), [
     ("RNN", {"clip": 3.0}, "^clip: expected a node RNN without this attribute, got 3.0"),
-    ("RNN", {"input_forget": 1}, "^input_forget: expected 0 for a node RNN, got 1"),
+    ("LSTM", {"input_forget": 1}, "^input_forget: expected 0 for a node LSTM, got 1"),
     ("RNN", {"direction": "both"}, "^direction: expected forward or reverse or bidirectional"),
     ("RNN", {"layout": 2}, "^layout: expected 0 or 1"),
     ("RNN", {"linear_before_reset": 1}, "^linear_before_reset: expected 0 for a node RNN"),
@@ -100,6 +132,7 @@ def test_directions_with_different_activations_run_but_are_no_stack():
     ("RNN", {"activations": ["LeakyRelu"], "activation_alpha": [0.2]}, "^activations: .*activation_alpha 0.2"),
     ("RNN", {"activations": ["Tanh"], "activation_alpha": [0.2]}, "^activation_alpha, activation_beta: "),
     ("RNN", {"activations": ["Tanh", "Tanh"]}, "^activations: expected 1 for each direction of RNN"),
+    ("GRU", {"activations": ["Sigmoid", "Relu"]}, "^activations: expected sigmoid, tanh for GRU"),
     ("RNN", {"hidden_size": 5}, r"^W: expected \(1, 5, 2\) for RNN, got \(1, 4, 2\)"),
 ])
 def test_refused(op, attributes, message):

@@ -8,6 +8,7 @@ SUITES = {
     "test_onnx_nodes": ("node cases", "onnx"),
     "test_torch_modules": ("module samples, in two dtypes; packed sequences", "torch"),
     "test_keras_golden": ("golden arrays of the layers' tests", "keras"),
+    "test_jax_lstm": ("`jax.experimental.rnn.lstm_ref` with lengths, layers, directions", "jax"),
 }
 OWN = "_are_here"       # tests that count instead of comparing
 passed: Counter[str] = Counter()
