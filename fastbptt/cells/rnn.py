@@ -7,7 +7,7 @@ so nothing else is kept: saved per step and unit is one float, h_t (two, h_t and
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -51,7 +51,7 @@ class RNNTape(NamedTuple):
     """(T, B, H) σ(a_t) of a leaky cell; else (0, 0, 0), as h_t says it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RNN:
     """The vanilla recurrent network h_t = (1−α) h_{t−1} + α σ(U x_t + W h_{t−1} + b): its configuration.
 
@@ -91,8 +91,8 @@ class RNN:
     hidden_size: int
     activation: str = "tanh"
     leak: float = 1.0
-    mask: Any = field(default=None, repr=False)
-    signs: Any = field(default=None, repr=False)
+    mask: Any = None
+    signs: Any = None
 
     params_type: ClassVar[type] = RNNParams
     state_type: ClassVar[type] = RNNState
@@ -111,6 +111,12 @@ class RNN:
     def _identity(self) -> tuple[Any, ...]:
         arrays = [None if a is None else a.tobytes() for a in (self.mask, self.signs)]
         return self.input_size, self.hidden_size, self.activation, self.leak, *arrays
+
+    def __repr__(self) -> str:
+        options = [f"leak={self.leak}"] if self.leak != 1 else []
+        options += [f"{name}=…" for name in ("mask", "signs") if getattr(self, name) is not None]
+        sizes = f"input_size={self.input_size}, hidden_size={self.hidden_size}, activation={self.activation!r}"
+        return f"RNN({', '.join([sizes, *options])})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RNN) and self._identity == other._identity
