@@ -24,7 +24,7 @@ class StackTape(Tape):
     __slots__ = ("_h", "kept", "layers")
 
     def __init__(self, cell: Any, batch: Batch, layers: tuple[Any, ...], kept: tuple[Array | None, ...], h: Array):
-        self.cell, self.batch, self.layers, self.kept, self._h = cell, batch, layers, kept, h
+        self.cell, self.batch, self.layers, self.kept, self._h, self.checked = cell, batch, layers, kept, h, (None, None)
 
     @property
     def h(self) -> Array:

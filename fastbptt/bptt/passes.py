@@ -1,6 +1,7 @@
 """Through time and back: check, allocate, run the scans."""
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -34,10 +35,12 @@ class Tape:
     It refers to x and lengths as they were passed; it does not copy them.
     """
 
-    __slots__ = ("arrays", "batch", "cell", "initial")
+    __slots__ = ("arrays", "batch", "cell", "checked", "initial")
 
     def __init__(self, cell: Any, arrays: Any, batch: Batch, initial: Any):
         self.cell, self.arrays, self.batch, self.initial = cell, arrays, batch, initial
+        self.checked: Any = (None, None)
+        """The parameters as they were passed, and as they were found to be: not to be checked again when they come back."""
 
     @property
     def h(self) -> Array:
@@ -58,17 +61,19 @@ class Tape:
         return kind(*[getattr(self.arrays, name)[-1] for name in kind._fields])
 
 
-def _flops(cell: Any, batch: Batch) -> float:
-    """FLOPs of the forward products."""
+def _enter(cell: Any, batch: Batch, per_step: int, rows: int) -> tuple[int, int]:
+    """Threads and launcher for a scan of `rows` rows together with `per_step` products with W and with U a step."""
     T, B = batch.x.shape[:2]
-    return float(2 * T * B * cell.gates * cell.hidden_size * (cell.hidden_size + cell.input_size))
+    hidden = cell.hidden_size
+    return enter_threads(2 * per_step * T * B * cell.gates * hidden * (hidden + cell.input_size), rows)
 
 
 def _rows(batch: Batch, plan: Plan) -> int:
     """Rows that step back together: the passes of all chunks, else the sequences (about, where lengths differ)."""
     T, B = batch.x.shape[:2]
-    chunks = plan.stride == plan.horizon < T
-    return len(plan.rows) or (int(B * (T // plan.horizon)) if chunks else int(B))
+    if plan.horizon >= T:
+        return int(B)
+    return len(plan.rows) or int(B * (T // plan.stride))
 
 
 def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None, *, resets: Any = None,
@@ -110,7 +115,7 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     >>> tape.h.shape, tape.final.h.shape
     ((5, 2, 4), (2, 4))
     """
-    params = check_params(cell, params)
+    given, params = params, check_params(cell, params)
     dtype = first_array(params).dtype
     x, steps = check_input(cell, x, dtype, lengths)
     initial = check_state(cell, state, x.shape[1], dtype)
@@ -118,9 +123,10 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     resets = check_resets(resets, x.shape[0], x.shape[1])
     noise = check_noise(cell, noise, x.shape[0], x.shape[1], dtype)
     batch = Batch(x, steps, NO_RESETS if resets is None else resets, NONE[dtype] if noise is None else noise)
-    if is_stack(cell):
-        return cast(Tape, cell.run_forward(params, batch, initial, seed))
-    return run_forward(cell, params, batch, initial)
+    run = cell.run_forward(params, batch, initial, seed) if is_stack(cell) else run_forward(cell, params, batch, initial)
+    tape = cast(Tape, run)
+    tape.checked = given, params
+    return tape
 
 
 def run_forward(cell: Any, params: Any, batch: Batch, initial: Any) -> Tape:
@@ -129,7 +135,7 @@ def run_forward(cell: Any, params: Any, batch: Batch, initial: Any) -> Tape:
     arrays = cell.empty_tape(T, B, params[0].dtype)
     params = params if cell.mask is None else cell.masked(params)
     kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type).forward
-    threads, launcher = enter_threads(_flops(cell, batch), B)
+    threads, launcher = _enter(cell, batch, 1, B)
     try:
         kernel(tuple(arrays), tuple(batch), tuple(initial), tuple(params), tuple(cell.options), threads, launcher)
     finally:
@@ -185,18 +191,25 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     P. J. Werbos, "Backpropagation through time: what it does and how to do it", Proceedings of the IEEE 78(10), 1990;
     R. J. Williams and J. Peng, Neural Computation 2(4), 1990.
     """
-    params = check_params(cell, params)
+    params = tape.checked[1] if isinstance(tape, Tape) and params is tape.checked[0] else check_params(cell, params)
     dtype = first_array(params).dtype
     check_tape(cell, tape, Tape, dtype)
     truncation = check_horizon(truncation)
-    dh = check_array("dh", dh, tape.h.shape, dtype, cell)
-    dfinal = check_state(cell, dfinal, dh.shape[1], dtype, "dfinal")
+    T, B = tape.batch.x.shape[:2]
+    dh = check_array("dh", dh, (T, B, cell.hidden_size), dtype, cell)
+    dfinal = _no_errors(cell, B, dtype) if dfinal is None else check_state(cell, dfinal, B, dtype, "dfinal")
     clip = 0.0 if clip_state is None else check_positive("clip_state", clip_state)
     if is_stack(cell):
         return cast(Grads, cell.run_backward(params, tape, dh, truncation, dfinal, clip))
     grads = empty_grads(cell, params, tape)
     run_backward(grads, cell, params, tape, dh, dfinal, Plan(truncation.horizon, truncation.stride, NO_ROWS), clip)
     return grads if grads.x.size else grads._replace(x=None)
+
+
+@lru_cache(maxsize=16)
+def _no_errors(cell: Any, B: int, dtype: Any) -> Any:
+    """∂L/∂(final state) where nothing follows: zeros, which no scan writes to."""
+    return check_state(cell, None, B, dtype)
 
 
 def empty_grads(cell: Any, params: Any, tape: Tape) -> Grads:
@@ -215,7 +228,7 @@ def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, df
     dstate = tuple(grads.state)
     params = params if cell.mask is None else cell.masked(params)
     options = cell.options if clip == 0 else cell.options._replace(clip=clip)
-    threads, launcher = enter_threads(2 * _flops(cell, batch), _rows(batch, plan))
+    threads, launcher = _enter(cell, batch, 2, _rows(batch, plan))
     try:
         kernel((tuple(grads.params), grads.x, dstate), (dh, tuple(dfinal), dstate), tuple(tape.arrays), tuple(batch),
                tuple(tape.initial), tuple(params), tuple(options), tuple(plan), threads, launcher)

@@ -122,6 +122,13 @@ def crew_of(shards, batch, d, threads, launcher):
     return Crew(1, 1, 0)
 
 
+@njit
+def block_steps(crew, rows, d):
+    """Steps of a block of full scans in which the largest shard has so many rows: what a segment has to be a multiple of."""
+    most = TIME_ROWS if crew.pieces > 1 else block_rows(d.row + max(d.x_row, d.Hp))
+    return max(1, most // min(rows, PASS_ROWS))
+
+
 # ---------------------------------------------------------------------------------------------- forward
 
 
@@ -132,8 +139,8 @@ def forward_shard(shard, arguments):
     d = measure(params, tape, initial)
     n = (order.size - shard + shards - 1) // shards
     rows, lengths = np.empty(n, np.int64), np.empty(n, np.int64)
-    size = block_rows(d.row + d.x_row)
-    steps = min(d.T, max(1, (TIME_ROWS if crew.pieces > 1 else size) // n))
+    size = block_rows(d.row + max(d.x_row, d.Hp))
+    steps = min(d.T, block_steps(crew, (order.size + shards - 1) // shards, d))
     dtype = params.U.dtype
     work = ForwardWork(np.empty(steps * n * d.row, dtype), np.empty(n * d.state_row, dtype), panels.state,
                        np.empty(steps * n, np.int64), np.empty(crew.pieces * min(size, steps * n) * d.x_row, dtype))
@@ -254,15 +261,14 @@ def backward_shard(shard, arguments):
     d = measure(params, tape, initial)
     parts = Parts(all_parts.inputs[shard], all_parts.state[shard], all_parts.initial[shard])
     width = max(padded(d.I + 1, params.U), d.Hp)
-    size = block_rows(d.row + width)
-    count = TIME_ROWS if crew.pieces > 1 else size
+    size = block_rows(d.row + max(d.x_row, d.Hp))
+    count = size
     units = passes.bounds.size - 1
     largest = 0
     for unit in range(shard, units, passes.shards):
         largest = max(largest, passes.bounds[unit + 1] - passes.bounds[unit])
     if passes.full:
-        together = min(largest, PASS_ROWS)
-        count = min(d.T, max(1, count // max(1, together))) * together
+        count = min(d.T, block_steps(crew, (d.B + passes.shards - 1) // passes.shards, d)) * min(largest, PASS_ROWS)
     dtype = params.U.dtype
     work = BackwardWork(np.empty(count * d.row, dtype), np.zeros(largest * d.state_row, dtype), panels.state,
                         np.empty(count, np.int64), np.empty(count, np.int64),
