@@ -1,8 +1,9 @@
 """fastbptt: Numba kernels for backpropagation through time, and what gradients do on the way."""
 from . import interop
 from .arrays import Grads
-from .bptt.passes import Tape, backward, forward, step
+from .bptt.passes import backward, forward, step
 from .bptt.stack import Directions, Stack
+from .bptt.tape import Tape
 from .bptt.truncation import Truncation
 from .cells.gru import GRU, GRUBeforeParams, GRUParams, GRUState
 from .cells.lstm import LSTM, LSTMParams, LSTMPeepholeParams, LSTMState

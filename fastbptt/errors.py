@@ -298,6 +298,33 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
     return x, steps
 
 
+UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def check_budget(budget: Any) -> int:
+    """Bytes, from an integer or such as "64 MiB"."""
+    if isinstance(budget, str):
+        number, _, unit = budget.strip().partition(" ")
+        if unit in UNITS and number.isdigit() and int(number) > 0:
+            return int(number) * UNITS[unit]
+        raise ValueError(f"memory_budget: expected bytes, or \"N KiB\", \"N MiB\" or \"N GiB\", got {budget!r}")
+    return check_integer("memory_budget", budget, 1, 'pass bytes, or such as "64 MiB"')
+
+
+def refuse_budget(budget: int, least: int) -> ValueError:
+    """The error of a budget that no schedule fits."""
+    return ValueError(f"memory_budget: expected at least {least} bytes ({-(-least // 2**10)} KiB) for these shapes, got {budget}")
+
+
+def check_budget_possible(cell: Any, truncation: Any) -> None:
+    """Checkpoints serve full BPTT of a single cell."""
+    if is_stack(cell):
+        raise ValueError(f"memory_budget: expected None for {cell}; give its layers one budget each, or call without")
+    if truncation is not None:
+        raise ValueError("truncation: expected None for a tape of checkpoints, which full BPTT goes back over; "
+                         "call forward without memory_budget, truncated BPTT of a stream needs no more memory than its window")
+
+
 BOOL = np.dtype(np.bool_)
 
 
@@ -369,8 +396,9 @@ def check_tape(cell: Any, tape: Any, kind: Any, dtype: np.dtype[Any]) -> None:
         raise TypeError(f"tape: expected the Tape that forward returned, got {type(tape).__name__}")
     if tape.cell is not cell and tape.cell != cell:
         raise ValueError(f"tape: expected a tape of {cell}, got one of {tape.cell}; run forward with this cell")
-    if tape.h.dtype != dtype:
-        raise TypeError(f"params: expected {tape.h.dtype} like the tape, got {dtype}; "
+    kept = first_array(tape.initial).dtype
+    if kept != dtype:
+        raise TypeError(f"params: expected {kept} like the tape, got {dtype}; "
                         "use the parameters that forward was given")
 
 

@@ -5,11 +5,22 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from ..arrays import Batch, Grads, Options
-from ..cells.protocol import Errors
-from ..cells.scan import scan_backward, scan_forward, start_tape
+from ..cells.protocol import Errors, Parts, measure
+from ..cells.scan import (
+    add_parts,
+    block_steps,
+    crew_of,
+    empty_parts,
+    scan_backward,
+    scan_forward,
+    scan_segment,
+    start_tape,
+)
 from ..engine.jit import kernel
 from ..engine.tuples import named
-from .truncation import Plan, passes_of_plan
+from .truncation import Plan, passes_of_plan, plan_passes
+
+FAR = 2**62       # a horizon that is full BPTT
 
 
 class Kernels(NamedTuple):
@@ -17,6 +28,14 @@ class Kernels(NamedTuple):
 
     forward: Any
     backward: Any
+    forward_segment: Any
+    """As forward, for steps after the first `batch.start`: row 0 of the tape is given, the initial state is for resets."""
+    backward_segment: Any
+    """As backward, over a segment, last first; adds to parts, which the first call makes (see `parts_for`)."""
+    parts_for: Any
+    """(parts, steps): empty parts of the gradients, and what the length of a segment has to be a multiple of."""
+    add_up: Any
+    """Adds the parts to the gradients."""
 
 
 @cache
@@ -38,5 +57,35 @@ def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
                       named(tape, tape_type), given, named(initial, state_type), named(params, params_type),
                       named(options, Options), passes, threads, launcher)
 
-    return Kernels(forward_kernel, backward_kernel)
+    @kernel
+    def forward_segment(tape, batch, initial, params, options, threads, launcher):
+        scan_forward(named(tape, tape_type), named(batch, Batch), named(initial, state_type), named(params, params_type),
+                     named(options, Options), threads, launcher)
+
+    @kernel
+    def backward_segment(parts, grads, errors, tape, batch, initial, params, options, threads, launcher):
+        given = named(batch, Batch)
+        passes = plan_passes(given, tape[0].shape[0] - 1, FAR, FAR, tape[0].shape[2])
+        scan_segment(named(parts, Parts), Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type)),
+                     Errors(errors[0], named(errors[1], state_type), named(errors[2], state_type)),
+                     named(tape, tape_type), given, named(initial, state_type), named(params, params_type),
+                     named(options, Options), passes, threads, launcher)
+
+    @kernel
+    def parts_for(tape, batch, initial, params):
+        given, first, weights = named(batch, Batch), named(initial, state_type), named(params, params_type)
+        d = measure(weights, named(tape, tape_type), first)
+        passes = plan_passes(given, d.T, FAR, FAR, d.H)
+        crew = crew_of(passes.shards, given, d, 1, 0)
+        parts = empty_parts(passes, given, weights, first, d)
+        steps = block_steps(crew, (d.B + passes.shards - 1) // passes.shards, d)
+        return (parts.inputs, parts.state, parts.initial), steps
+
+    @kernel
+    def add_up(grads, parts, tape, batch, initial, params):
+        d = measure(named(params, params_type), named(tape, tape_type), named(initial, state_type))
+        add_parts(Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type)), named(parts, Parts),
+                  named(batch, Batch), d)
+
+    return Kernels(forward_kernel, backward_kernel, forward_segment, backward_segment, parts_for, add_up)
 

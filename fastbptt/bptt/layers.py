@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Batch, Grads
-from .passes import FULL, Tape, empty_grads, run_backward, run_forward
+from .passes import FULL, run_backward, run_forward
+from .tape import Tape, empty_grads
 from .truncation import NO_ROWS, Plan, Truncation
 
 WHOLE = Plan(FULL.horizon, FULL.stride, NO_ROWS)

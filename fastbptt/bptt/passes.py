@@ -4,13 +4,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, cast
 
-import numpy as np
-
 from ..arrays import NO_RESETS, NONE, Array, Batch, Grads
 from ..engine.shards import enter_threads, leave_threads
 from ..errors import (
     check_array,
-    check_has_cell_state,
+    check_budget_possible,
     check_input,
     check_noise,
     check_one_direction,
@@ -23,42 +21,12 @@ from ..errors import (
     first_array,
     is_stack,
 )
+from . import checkpoint
 from .kernels import kernels_of
+from .tape import Tape, empty_grads
 from .truncation import NO_ROWS, Plan, Truncation
 
 FULL = Truncation(2**62, 2**62)
-
-
-class Tape:
-    """What `forward` kept: the states of all steps, and what `backward` needs of the call.
-
-    It refers to x and lengths as they were passed; it does not copy them.
-    """
-
-    __slots__ = ("arrays", "batch", "cell", "checked", "initial")
-
-    def __init__(self, cell: Any, arrays: Any, batch: Batch, initial: Any):
-        self.cell, self.arrays, self.batch, self.initial = cell, arrays, batch, initial
-        self.checked: Any = (None, None)
-        """The parameters as they were passed, and as they were found to be: not to be checked again when they come back."""
-
-    @property
-    def h(self) -> Array:
-        """(T, B, H): h_t of steps 1 … T; at padded steps the last valid one."""
-        h: Array = self.arrays.h[1:]
-        return h
-
-    @property
-    def c(self) -> Array:
-        """(T, B, H): c_t of steps 1 … T of an LSTM."""
-        c: Array = check_has_cell_state(self.cell, self.arrays).c[1:]
-        return c
-
-    @property
-    def final(self) -> Any:
-        """State after the last valid step of every sequence."""
-        kind = self.cell.state_type
-        return kind(*[getattr(self.arrays, name)[-1] for name in kind._fields])
 
 
 def _enter(cell: Any, batch: Batch, per_step: int, rows: int) -> tuple[int, int]:
@@ -77,7 +45,7 @@ def _rows(batch: Batch, plan: Plan) -> int:
 
 
 def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None, *, resets: Any = None,
-            noise: Any = None, seed: int | None = None) -> Tape:
+            noise: Any = None, seed: int | None = None, memory_budget: int | str | None = None) -> Tape:
     """All steps of a recurrent cell, h_t = cell(x_t, h_{t−1}), or of a stack of them.
 
     Parameters
@@ -96,6 +64,9 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
         Added to the pre-activations of an RNN.
     seed : int, optional
         Seed of the dropout of a Stack; none is dropped without it.
+    memory_budget : int or str, optional
+        Bytes, or "N KiB", "N MiB", "N GiB", that forward and backward may take beside their inputs and results: the tape then
+        keeps a few states, and backward computes the others again (`fastbptt.bptt.checkpoint`). Full BPTT of single cells.
 
     Returns
     -------
@@ -123,6 +94,9 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     resets = check_resets(resets, x.shape[0], x.shape[1])
     noise = check_noise(cell, noise, x.shape[0], x.shape[1], dtype)
     batch = Batch(x, steps, NO_RESETS if resets is None else resets, NONE[dtype] if noise is None else noise)
+    if memory_budget is not None:
+        check_budget_possible(cell, None)
+        return checkpoint.forward(cell, params, batch, initial, memory_budget)
     run = cell.run_forward(params, batch, initial, seed) if is_stack(cell) else run_forward(cell, params, batch, initial)
     tape = cast(Tape, run)
     tape.checked = given, params
@@ -156,7 +130,8 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     tape : Tape
         From `forward`; it is left as it was, any number of calls may follow one forward.
     dh : (T, B, H)
-        ∂L/∂h_t injected at every step; not read at padded steps.
+        ∂L/∂h_t injected at every step; not read at padded steps. With a tape of checkpoints also a function
+        dh(start, stop, h) of the h_t of steps start+1 … stop, called once for each segment, last first.
     truncation : Truncation, optional
         Full BPTT without it.
     dfinal : State, optional
@@ -196,9 +171,13 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     check_tape(cell, tape, Tape, dtype)
     truncation = check_horizon(truncation)
     T, B = tape.batch.x.shape[:2]
-    dh = check_array("dh", dh, (T, B, cell.hidden_size), dtype, cell)
+    if not (callable(dh) and isinstance(tape, checkpoint.CheckpointTape)):
+        dh = check_array("dh", dh, (T, B, cell.hidden_size), dtype, cell)
     dfinal = _no_errors(cell, B, dtype) if dfinal is None else check_state(cell, dfinal, B, dtype, "dfinal")
     clip = 0.0 if clip_state is None else check_positive("clip_state", clip_state)
+    if isinstance(tape, checkpoint.CheckpointTape):
+        check_budget_possible(cell, truncation if truncation is not FULL else None)
+        return checkpoint.backward(cell, params, tape, dh, dfinal, clip)
     if is_stack(cell):
         return cast(Grads, cell.run_backward(params, tape, dh, truncation, dfinal, clip))
     grads = empty_grads(cell, params, tape)
@@ -210,14 +189,6 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
 def _no_errors(cell: Any, B: int, dtype: Any) -> Any:
     """∂L/∂(final state) where nothing follows: zeros, which no scan writes to."""
     return check_state(cell, None, B, dtype)
-
-
-def empty_grads(cell: Any, params: Any, tape: Tape) -> Grads:
-    """Zeros for a backward scan to add to; x has no size for ids."""
-    dtype, x = params[0].dtype, tape.batch.x
-    return Grads(cell.params_type(*[np.zeros(a.shape, dtype) for a in params]),
-                 np.zeros((0, 0, 0) if x.ndim == 2 else x.shape, dtype),
-                 cell.state_type(*[np.zeros(a.shape, dtype) for a in tape.initial]))
 
 
 def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, dfinal: Any, plan: Plan,

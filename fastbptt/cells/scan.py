@@ -96,7 +96,7 @@ def list_places(places, rows, lengths, start, stop, B):
 
 PASS_ROWS = 64       # rows that step back together: their errors stay in the first-level cache
 TIME_PIECES = 4      # pieces of time among which the products of a single shard are dealt out
-TIME_ROWS = 4096     # steps times rows between two such deals
+TIME_ROWS = 1024     # steps times rows between two such deals
 TIME_FLOPS = 4e6     # of the products of a call: less is not worth the wait for other threads (docs/performance.md)
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..bptt.passes import Tape, backward, forward
+from ..bptt.passes import backward, forward
+from ..bptt.tape import Tape
 from ..bptt.truncation import Truncation
 from ..cells.init import glorot
 from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, first_array

@@ -1,0 +1,108 @@
+"""BPTT within a memory budget: the same bits, the budget kept, refusals."""
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import fastbptt as fb
+from fastbptt.bptt.checkpoint import plan_schedule
+
+CELLS = {"rnn": fb.RNN(3, 9, leak=0.5), "gru": fb.GRU(3, 9), "lstm": fb.LSTM(3, 9)}
+
+
+def data(cell, T, B, seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    params = cell.params_type(*[(rng.normal(size=s) / s[-1] ** 0.5).astype(dtype) for s in cell.shapes.values()])
+    state = cell.state_type(*[rng.normal(size=(B, cell.hidden_size)).astype(dtype) for _ in cell.state_type._fields])
+    return params, rng.normal(size=(T, B, cell.input_size)).astype(dtype), state, \
+        rng.normal(size=(T, B, cell.hidden_size)).astype(dtype), rng
+
+
+def least_budget(call):
+    """What the refusal of a budget of one byte names."""
+    with pytest.raises(ValueError, match="memory_budget: expected at least") as refused:
+        call(1)
+    return int(str(refused.value).split()[4])
+
+
+def assert_same_bits(got, want):
+    for a, b in zip((*got.params, got.x, *got.state), (*want.params, want.x, *want.state), strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(("T", "B"), [(1500, 3), (700, 17)])
+def test_same_bits_and_as_function(name, T, B):
+    cell = CELLS[name]
+    params, x, state, dh, rng = data(cell, T, B)
+    lengths, resets = rng.integers(1, T + 1, size=B), rng.random((T, B)) < 0.01
+    tape = fb.forward(cell, params, x, state, lengths, resets=resets)
+    want = fb.backward(cell, params, tape, dh, clip_state=50.0)
+    budget = least_budget(lambda budget: fb.forward(cell, params, x, state, memory_budget=budget))
+    small = fb.forward(cell, params, x, state, lengths, resets=resets, memory_budget=budget + budget // 20)
+    assert len(small.states) > 1 and np.array_equal(small.final.h, tape.final.h)
+    assert_same_bits(fb.backward(cell, params, small, dh, clip_state=50.0), want)
+    seen = []
+
+    def errors(start, stop, h):
+        seen.append((start, stop))
+        assert np.array_equal(h, tape.h[start:stop])
+        return dh[start:stop]
+
+    assert_same_bits(fb.backward(cell, params, small, errors, clip_state=50.0), want)
+    assert seen == sorted(seen, reverse=True) and seen[0][1] == T and seen[-1][0] == 0
+    with pytest.raises(AttributeError, match="tape.h: expected a tape of all steps"):
+        _ = small.h
+
+
+def test_many_levels_have_the_same_bits():
+    cell = CELLS["rnn"]
+    params, x, state, dh, _ = data(cell, 3000, 9, dtype=np.float32)
+    tape = fb.forward(cell, params, x, state)
+    budget = least_budget(lambda budget: fb.forward(cell, params, x, state, memory_budget=budget))
+    small = fb.forward(cell, params, x, state, memory_budget=budget)
+    assert small.schedule.levels > 1
+    assert_same_bits(fb.backward(cell, params, small, dh), fb.backward(cell, params, tape, dh))
+
+
+def test_levels_follow_from_the_budget():
+    one = plan_schedule(100_000, 100, 10**7, 1000, 100, 0)
+    assert one.levels == 1 and 9000 <= one.segment < 10_000
+    deep = plan_schedule(100_000, 100, 102_000, 1000, 100, 0)
+    assert deep.levels > 1 and deep.segment == 100 and 100 * deep.fan ** deep.levels >= 100_000
+    assert deep.levels * deep.fan * 100 + 100 * 1000 <= 102_000
+    with pytest.raises(ValueError, match="memory_budget: expected at least 10[0-9]{4} bytes"):
+        plan_schedule(100_000, 100, 100_000, 1000, 100, 0)
+
+
+def test_budget_is_kept():
+    """Peak beyond inputs and results: what forward and backward allocate, and the tape between them."""
+    cell = fb.RNN(8, 64)
+    params, x, state, dh, _ = data(cell, 60_000, 1, dtype=np.float32)
+    fb.backward(cell, params, fb.forward(cell, params, x[:5000], memory_budget="8 MiB"), dh[:5000])
+    results = x.nbytes + sum(a.nbytes for a in params)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    grads = fb.backward(cell, params, fb.forward(cell, params, x, memory_budget="8 MiB"), dh)
+    peak = tracemalloc.get_traced_memory()[1] - before - results
+    tracemalloc.stop()
+    assert grads.x.shape == x.shape and peak <= 1.5 * 2**23
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda c, p, x: fb.forward(c, p, x, memory_budget=10), "memory_budget: expected at least [0-9]+ bytes"),
+    (lambda c, p, x: fb.forward(c, p, x, memory_budget="64 MB"), "memory_budget: expected bytes, or"),
+    (lambda c, p, x: fb.forward(c, p, x, memory_budget=True), "memory_budget: expected an integer"),
+    (lambda c, p, x: fb.forward(fb.Stack([c]), (p,), x, memory_budget="8 MiB"), "memory_budget: expected None for Stack"),
+    (lambda c, p, x: fb.backward(c, p, fb.forward(c, p, x, memory_budget="8 MiB"), x[..., :1] * np.ones(9), fb.Truncation(2)),
+     "truncation: expected None for a tape of checkpoints"),
+    (lambda c, p, x: fb.backward(c, p, fb.forward(c, p, x), lambda start, stop, h: h), "dh"),
+])
+def test_refused(call, message):
+    cell = CELLS["rnn"]
+    params, x, *_ = data(cell, 5, 2)
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(cell, params, x)
