@@ -14,6 +14,7 @@ from ..cells.init import glorot
 from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, first_array
 from . import losses
 from .readout import ReadoutParams, readout_backward, readout_forward
+from .tree import tree_map
 
 MODES = ("many_to_many", "many_to_one")
 
@@ -26,12 +27,11 @@ class ModelParams(NamedTuple):
 
 
 class _Counted(NamedTuple):
-    """The steps whose loss counts: their places in (T, B), weights, states and targets."""
+    """The steps whose loss counts, in the order of time: their places in (T, B), factors and targets."""
 
     t: Array
     b: Array
     weight: Array
-    h: Array
     y: Array
 
 
@@ -82,7 +82,7 @@ class SequenceModel:
         return params._replace(cell=self.cell.project(params.cell))
 
     def loss_and_grad(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, truncation: Truncation | None = None,
-                      state: Any = None, weights: Any = None, reduction: str = "sum", *,
+                      state: Any = None, weights: Any = None, reduction: str = "sum", memory_budget: int | str | None = None, *,
                       seed: int | None = None) -> tuple[float, ModelParams]:
         """L and its gradient with respect to every parameter.
 
@@ -96,6 +96,8 @@ class SequenceModel:
             Factor of the loss of every step; a step of weight 0 is not read. Many-to-one uses that of the last valid step.
         reduction : {"sum", "mean"}
             "mean" divides by the number of valid steps of weight ≠ 0.
+        memory_budget : int or str, optional
+            As for `forward`; the loss is computed segment by segment.
         seed : int, optional
             Of the dropout of a Stack, another one for every batch; `loss` and `predict` drop nothing.
 
@@ -104,21 +106,40 @@ class SequenceModel:
         TypeError, ValueError
             If an argument has the wrong type, shape, dtype or range; the message names it.
         """
-        tape, counted, scale = self._counted(params, x, y, lengths, state, weights, reduction, seed)
-        terms, dz = losses.point_losses(self.loss_name, readout_forward(params.readout, counted.h), counted.y)
-        factor = (counted.weight * scale).astype(dz.dtype)
-        readout, rows = readout_backward(params.readout, counted.h, dz * factor[:, None])
-        dh = np.zeros(tape.h.shape, tape.h.dtype)
-        dh[counted.t, counted.b] = rows
-        grads = backward(self.cell, params.cell, tape, dh, truncation)
-        return float((terms * factor).sum(dtype=np.float64)), ModelParams(grads.params, readout)
+        tape, counted = self._counted(params, x, y, lengths, state, weights, reduction, seed, memory_budget)
+        if memory_budget is None:
+            loss, readout, dh = self._errors(params.readout, counted, 0, tape.h)
+            return loss, ModelParams(backward(self.cell, params.cell, tape, dh, truncation).params, readout)
+        total, sums = 0.0, tree_map(np.zeros_like, params.readout)
+
+        def segment(start: int, stop: int, h: Array) -> Array:
+            nonlocal total, sums
+            loss, readout, dh = self._errors(params.readout, counted, start, h)
+            total, sums = total + loss, tree_map(np.add, sums, readout)
+            return dh
+
+        grads = backward(self.cell, params.cell, tape, segment, truncation)
+        return total, ModelParams(grads.params, sums)
+
+    def _errors(self, readout: ReadoutParams, counted: _Counted, start: int, h: Array) -> tuple[float, ReadoutParams, Array]:
+        """Loss, gradients of the readout, and ∂L/∂h, of the steps after `start` whose states h are."""
+        first, last = np.searchsorted(counted.t, (start, start + len(h)))
+        t, b, weight, y = (array[first:last] for array in counted)
+        rows = h[t - start, b]
+        terms, dz = losses.point_losses(self.loss_name, readout_forward(readout, rows), y)
+        factor = weight.astype(dz.dtype)
+        grads, drows = readout_backward(readout, rows, dz * factor[:, None])
+        dh = np.zeros(h.shape, h.dtype)
+        dh[t - start, b] = drows
+        return float((terms * factor).sum(dtype=np.float64)), grads, dh
 
     def loss(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
              reduction: str = "sum") -> float:
         """L alone; arguments as for `loss_and_grad`."""
-        _, counted, scale = self._counted(params, x, y, lengths, state, weights, reduction)
-        terms, _ = losses.point_losses(self.loss_name, readout_forward(params.readout, counted.h), counted.y)
-        return float((terms * counted.weight).sum(dtype=np.float64) * scale)
+        tape, counted = self._counted(params, x, y, lengths, state, weights, reduction)
+        rows = tape.h[counted.t, counted.b]
+        terms, _ = losses.point_losses(self.loss_name, readout_forward(params.readout, rows), counted.y)
+        return float((terms * counted.weight).sum(dtype=np.float64))
 
     def predict(self, params: ModelParams, x: Any, lengths: Any = None, state: Any = None) -> Array:
         """ŷ: (T, B, O), or (B, O) for many-to-one; at padded steps the prediction from the held state."""
@@ -129,13 +150,13 @@ class SequenceModel:
         return losses.predictions(self.loss_name, readout_forward(params.readout, h))
 
     def _counted(self, params: ModelParams, x: Any, y: Any, lengths: Any, state: Any, weights: Any,
-                 reduction: str, seed: int | None = None) -> tuple[Tape, _Counted, float]:
+                 reduction: str, seed: int | None = None, memory_budget: int | str | None = None) -> tuple[Tape, _Counted]:
         """Forward, and the steps whose loss counts."""
         check_choice("reduction", reduction, ("sum", "mean"))
         check_output_params(self, params)
-        tape = forward(self.cell, params.cell, x, state, lengths, seed=seed)
-        T, B, _ = tape.h.shape
-        steps, dtype = tape.batch.lengths, tape.h.dtype
+        tape = forward(self.cell, params.cell, x, state, lengths, seed=seed, memory_budget=memory_budget)
+        T, B = tape.batch.x.shape[:2]
+        steps, dtype = tape.batch.lengths, params.readout.V.dtype
         valid = np.arange(T)[:, None] < steps
         if self.mode == "many_to_one":
             valid = np.arange(T)[:, None] == steps - 1
@@ -145,4 +166,4 @@ class SequenceModel:
         targets = check_targets(y, (T, B) if self.mode == "many_to_many" else (B,), place, self.output_size, dtype,
                                 self.loss_name == "softmax_cross_entropy")
         scale = 1.0 / max(1, len(t)) if reduction == "mean" else 1.0
-        return tape, _Counted(t, b, factor[t, b], tape.h[t, b], targets), scale
+        return tape, _Counted(t, b, factor[t, b] * factor.dtype.type(scale), targets)

@@ -236,3 +236,20 @@ def test_a_stack_in_the_place_of_a_cell(bidirectional, mode):
     if mode == "many_to_one":
         picked = fb.forward(model.cell, params.cell, x, lengths=lengths).h[lengths - 1, np.arange(3)]
         np.testing.assert_allclose(model.predict(params, x, lengths), picked @ params.readout.V.T, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["many_to_many", "many_to_one"])
+def test_loss_and_grad_within_a_memory_budget(mode):
+    rng = np.random.default_rng(0)
+    model = fb.SequenceModel(fb.RNN(5, 9), 4, mode=mode)
+    params = model.init(seed=1, dtype=np.float64)
+    x, lengths = rng.integers(0, 5, size=(4000, 2)), np.array([4000, 2500])
+    y = rng.integers(0, 4, size=(4000, 2) if mode == "many_to_many" else 2)
+    weights = rng.random((4000, 2)) * (rng.random((4000, 2)) < 0.5)
+    weights[lengths - 1, [0, 1]] = 0.5
+    arguments = {"lengths": lengths, "weights": weights, "reduction": "mean"}
+    loss, grads = model.loss_and_grad(params, x, y, **arguments)
+    bounded, within = model.loss_and_grad(params, x, y, **arguments, memory_budget="2 MiB")
+    np.testing.assert_allclose(bounded, loss, rtol=1e-12)
+    for got, want in zip((*within.cell, *within.readout), (*grads.cell, *grads.readout), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-13)
