@@ -17,7 +17,7 @@ Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, int, int, int]
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
-CELLS = ("rnn",)          # of which the library has the cell
+CELLS = tuple(GATES)
 DTYPES = ("float32", "float64")
 
 # (T, B, I, H). S: one row, the latency of a step counts. M: many rows, W in the first-level cache. L: W in the second.

@@ -63,7 +63,7 @@ class OursSide:
     def setup(self, case: Case, arrays: Arrays) -> None:
         """Builds cell, parameters, state and truncation."""
         fb = self._fb
-        make = {"rnn": fb.RNN}[case.cell]
+        make = {"rnn": fb.RNN, "gru": fb.GRU, "lstm": fb.LSTM}[case.cell]
         self._cell = make(case.I, case.H)
         self._params = self._cell.init(seed=0, dtype=np.dtype(case.dtype))._replace(**arrays.params)
         self._x, self._dh = arrays.x, arrays.dh

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .cases import Case, select
+from .cases import CELLS, Case, select
 from .numpy_peer import NumpyPeer
 from .peers import PEERS, OursSide, Side, assert_same_gradients
 from .report import CaseResult, Report, Timing
@@ -119,7 +119,7 @@ def product_rates(dtype: str) -> list[float]:
 
 def run_bench(
     peers: Iterable[str] = tuple(PEERS),
-    cells: Iterable[str] = ("rnn",),
+    cells: Iterable[str] = CELLS,
     dtypes: Iterable[str] = ("float32",),
     threads: int | None = None,
     size_classes: Iterable[str] = ("S", "M", "L"),

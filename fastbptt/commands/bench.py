@@ -15,7 +15,7 @@ def register(commands: Commands) -> None:
     """Add the command to the parser."""
     bench = commands.add_parser("bench", help="measure forward + backward beside other libraries")
     bench.add_argument("--peers", type=names, default=["numpy", "torch", "jax"], help="comma-separated: numpy,torch,jax")
-    bench.add_argument("--cells", type=names, default=["rnn"])
+    bench.add_argument("--cells", type=names, default=["rnn", "gru", "lstm"], help="comma-separated: rnn,gru,lstm")
     bench.add_argument("--dtype", type=names, default=["float32"], help="comma-separated: float32,float64")
     bench.add_argument("--classes", type=names, default=["S", "M", "L"], help="comma-separated: S,M,L")
     bench.add_argument("--seconds", type=float, default=3.0, help="time for the turns of one case")
