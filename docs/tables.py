@@ -1,4 +1,4 @@
-"""Writes measured tables into the README: `python docs/tables.py demo suites` from the root of a checkout.
+"""Writes measured tables into the README: `python docs/tables.py demo suites bench` from the root of a checkout.
 
 A table lies between two marks, `<!-- table: NAME -->` and `<!-- end of table: NAME -->`; all between them is replaced. To add
 one, put its marks into the README and a function that returns Markdown into TABLES.
@@ -41,7 +41,14 @@ def suites_table() -> str:
     return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
 
 
-TABLES: dict[str, Callable[[], str]] = {"demo": demo_table, "suites": suites_table}
+def bench_table() -> str:
+    """Forward and backward beside NumPy, PyTorch and JAX, both dtypes, all cells: about ten minutes on a quiet machine."""
+    from fastbptt.bench.run import run_bench
+
+    return run_bench(dtypes=("float32", "float64"), seconds_per_case=2.0).markdown()
+
+
+TABLES: dict[str, Callable[[], str]] = {"demo": demo_table, "suites": suites_table, "bench": bench_table}
 
 
 def main(names: Sequence[str]) -> int:
