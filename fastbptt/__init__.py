@@ -10,6 +10,9 @@ from .cells.lstm import LSTM, LSTMParams, LSTMPeepholeParams, LSTMState
 from .cells.rnn import RNN, RNNParams, RNNState
 from .engine.shards import get_num_threads, set_num_threads
 from .errors import FileError
+from .flow.jacobians import jacobian_product, jacobian_vector, jacobians, vector_jacobian
+from .flow.lags import StepGradients, lag_gradients, lag_norms, step_gradients, suggest_horizon
+from .flow.lyapunov import lyapunov_spectrum
 from .training.clip import clip_by_norm, clip_by_value
 from .training.fit import fit
 from .training.model import ModelParams, SequenceModel
@@ -42,6 +45,7 @@ __all__ = [
     "SavedModel",
     "SequenceModel",
     "Stack",
+    "StepGradients",
     "Tape",
     "Truncation",
     "Vocabulary",
@@ -52,9 +56,18 @@ __all__ = [
     "forward",
     "get_num_threads",
     "interop",
+    "jacobian_product",
+    "jacobian_vector",
+    "jacobians",
+    "lag_gradients",
+    "lag_norms",
     "load_model",
+    "lyapunov_spectrum",
     "pad",
     "save_model",
     "set_num_threads",
     "step",
+    "step_gradients",
+    "suggest_horizon",
+    "vector_jacobian",
 ]

@@ -298,6 +298,41 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
     return x, steps
 
 
+def check_single(cell: Any) -> Any:
+    """Refuse stacks where a single cell's steps are looked at."""
+    if is_stack(cell):
+        raise ValueError(f"cell: expected a single cell, got {cell}; look at the tapes of its layers, tape.layers, one by one")
+    return cell
+
+
+def check_span(start: Any, stop: Any, T: int) -> tuple[int, int]:
+    """0 ≤ start ≤ stop ≤ T."""
+    start = check_integer("start", start, 0, "states are numbered 0 (initial) … T")
+    stop = check_integer("stop", stop, 0, "states are numbered 0 (initial) … T")
+    if not start <= stop <= T:
+        raise ValueError(f"stop: expected {start} … {T}, got {stop}; states are numbered 0 (initial) … T")
+    return start, stop
+
+
+def check_lag(max_lag: Any, T: int) -> int:
+    """1 … T."""
+    lags = check_integer("max_lag", max_lag, 1, "pass the number of lags")
+    if lags > T:
+        raise ValueError(f"max_lag: expected 1 … {T}, the steps of the tape, got {lags}")
+    return lags
+
+
+def check_exponents(k: Any, S: int, transient: Any, T: int) -> tuple[int, int]:
+    """Exponents wanted, 1 … S (None: S), and steps left out, 0 … T−1."""
+    k = S if k is None else check_integer("k", k, 1, "pass the number of exponents")
+    if k > S:
+        raise ValueError(f"k: expected 1 … {S}, the size of the state, got {k}")
+    transient = check_integer("transient", transient, 0, "pass the number of steps to leave out")
+    if transient >= T:
+        raise ValueError(f"transient: expected 0 … {T - 1}, fewer than the {T} steps of x, got {transient}")
+    return k, transient
+
+
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 

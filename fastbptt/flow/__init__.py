@@ -1,0 +1,1 @@
+"""Gradients as data: Jacobians, gradients by lag and by step, exponents, the horizon to choose."""
