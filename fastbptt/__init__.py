@@ -13,6 +13,7 @@ from .errors import FileError
 from .flow.jacobians import jacobian_product, jacobian_vector, jacobians, vector_jacobian
 from .flow.lags import StepGradients, lag_gradients, lag_norms, step_gradients, suggest_horizon
 from .flow.lyapunov import lyapunov_spectrum
+from .flow.report import GradientFlow, gradient_flow
 from .training.clip import clip_by_norm, clip_by_value
 from .training.fit import fit
 from .training.model import ModelParams, SequenceModel
@@ -34,6 +35,7 @@ __all__ = [
     "GRUBeforeParams",
     "GRUParams",
     "GRUState",
+    "GradientFlow",
     "Grads",
     "LSTMParams",
     "LSTMPeepholeParams",
@@ -55,6 +57,7 @@ __all__ = [
     "fit",
     "forward",
     "get_num_threads",
+    "gradient_flow",
     "interop",
     "jacobian_product",
     "jacobian_vector",

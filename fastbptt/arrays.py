@@ -49,4 +49,6 @@ class Options(NamedTuple):
 
 NONE: dict[Any, Array] = {np.dtype(t): np.empty((0, 0, 0), t) for t in (np.float32, np.float64)}
 """The three-dimensional array of a dtype that stands for "none"."""
+NO_PARTS: dict[Any, tuple[Array, Array, Array]] = {dtype: (np.empty((0, 0), dtype),) * 3 for dtype in NONE}
+"""Parts of gradients that nobody keeps."""
 NO_RESETS: Array = np.empty((0, 0), np.bool_)

@@ -27,9 +27,11 @@ from ..engine.shards import (
     leave_threads,
 )
 from ..errors import check_array, check_budget, refuse_budget
-from .kernels import kernels_of
+from .kernels import FAR, kernels_of
 from .tape import Tape, empty_grads
+from .truncation import NO_ROWS, Plan
 
+WHOLE = tuple(Plan(FAR, FAR, NO_ROWS))
 DhFunction = Callable[[int, int, Array], Any]
 
 
@@ -101,7 +103,7 @@ class _Segments:
             saved[0] = first
         threads, launcher = self.threads(stop - start)
         try:
-            self.kernels.forward_segment(rows, tuple(part), tuple(self.initial), tuple(self.params), tuple(self.cell.options),
+            self.kernels.forward(rows, tuple(part), tuple(self.initial), tuple(self.params), tuple(self.cell.options),
                                          threads, launcher)
         finally:
             leave_threads(launcher)
@@ -224,9 +226,9 @@ def backward(cell: Any, params: Any, tape: CheckpointTape, dh: Array | DhFunctio
         dx = grads.x[start:stop] if grads.x.size else grads.x
         threads, launcher = segments.threads(stop - start)
         try:
-            segments.kernels.backward_segment(tuple(parts), (tuple(grads.params), dx, tuple(grads.state)),
+            segments.kernels.backward(tuple(parts), (tuple(grads.params), dx, tuple(grads.state)),
                                               (error, carry, outgoing), rows, tuple(part), tuple(tape.initial),
-                                              tuple(segments.params), tuple(options), threads, launcher)
+                                              tuple(segments.params), tuple(options), WHOLE, threads, launcher)
         finally:
             leave_threads(launcher)
         carry = outgoing

@@ -11,7 +11,6 @@ from ..cells.scan import (
     block_steps,
     crew_of,
     empty_parts,
-    scan_backward,
     scan_forward,
     scan_segment,
     start_tape,
@@ -27,11 +26,9 @@ class Kernels(NamedTuple):
     """The compiled entry points of one type of cell."""
 
     forward: Any
+    """Row 0 of the tape becomes the initial state, unless the arrays begin after step `batch.start` > 0: then it is given."""
     backward: Any
-    forward_segment: Any
-    """As forward, for steps after the first `batch.start`: row 0 of the tape is given, the initial state is for resets."""
-    backward_segment: Any
-    """As backward, over a segment, last first; adds to parts, which the first call makes (see `parts_for`)."""
+    """With parts of shape (0, 0), all passes; with those of `parts_for`, the full passes over a segment, to be added up later."""
     parts_for: Any
     """(parts, steps): empty parts of the gradients, and what the length of a segment has to be a multiple of."""
     add_up: Any
@@ -45,31 +42,24 @@ def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
     @kernel
     def forward_kernel(tape, batch, initial, params, options, threads, launcher):
         saved, first = named(tape, tape_type), named(initial, state_type)
-        start_tape(saved, first)
-        scan_forward(saved, named(batch, Batch), first, named(params, params_type), named(options, Options), threads, launcher)
-
-    @kernel
-    def backward_kernel(grads, errors, tape, batch, initial, params, options, plan, threads, launcher):
         given = named(batch, Batch)
-        passes = passes_of_plan(named(plan, Plan), given, tape[0].shape[0] - 1, tape[0].shape[2], options[2] > 0)
-        scan_backward(Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type)),
-                      Errors(errors[0], named(errors[1], state_type), named(errors[2], state_type)),
-                      named(tape, tape_type), given, named(initial, state_type), named(params, params_type),
-                      named(options, Options), passes, threads, launcher)
+        if given.start == 0:
+            start_tape(saved, first)
+        scan_forward(saved, given, first, named(params, params_type), named(options, Options), threads, launcher)
 
     @kernel
-    def forward_segment(tape, batch, initial, params, options, threads, launcher):
-        scan_forward(named(tape, tape_type), named(batch, Batch), named(initial, state_type), named(params, params_type),
-                     named(options, Options), threads, launcher)
-
-    @kernel
-    def backward_segment(parts, grads, errors, tape, batch, initial, params, options, threads, launcher):
-        given = named(batch, Batch)
-        passes = plan_passes(given, tape[0].shape[0] - 1, FAR, FAR, tape[0].shape[2])
-        scan_segment(named(parts, Parts), Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type)),
-                     Errors(errors[0], named(errors[1], state_type), named(errors[2], state_type)),
-                     named(tape, tape_type), given, named(initial, state_type), named(params, params_type),
-                     named(options, Options), passes, threads, launcher)
+    def backward_kernel(parts, grads, errors, tape, batch, initial, params, options, plan, threads, launcher):
+        given, weights = named(batch, Batch), named(params, params_type)
+        first, saved = named(initial, state_type), named(tape, tape_type)
+        dgiven = Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type))
+        passed = Errors(errors[0], named(errors[1], state_type), named(errors[2], state_type))
+        d = measure(weights, saved, first)
+        passes = passes_of_plan(named(plan, Plan), given, d.T, d.H, options[2] > 0)
+        whole = parts[0].size == 0
+        kept = empty_parts(passes, given, weights, first, d) if whole else named(parts, Parts)
+        scan_segment(kept, dgiven, passed, saved, given, first, weights, named(options, Options), passes, threads, launcher)
+        if whole:
+            add_parts(dgiven, kept, given, d)
 
     @kernel
     def parts_for(tape, batch, initial, params):
@@ -87,5 +77,5 @@ def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
         add_parts(Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type)), named(parts, Parts),
                   named(batch, Batch), d)
 
-    return Kernels(forward_kernel, backward_kernel, forward_segment, backward_segment, parts_for, add_up)
+    return Kernels(forward_kernel, backward_kernel, parts_for, add_up)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, cast
 
-from ..arrays import NO_RESETS, NONE, Array, Batch, Grads
+from ..arrays import NO_PARTS, NO_RESETS, NONE, Array, Batch, Grads
 from ..engine.shards import enter_threads, leave_threads
 from ..errors import (
     check_array,
@@ -201,8 +201,8 @@ def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, df
     options = cell.options if clip == 0 else cell.options._replace(clip=clip)
     threads, launcher = _enter(cell, batch, 2, _rows(batch, plan))
     try:
-        kernel((tuple(grads.params), grads.x, dstate), (dh, tuple(dfinal), dstate), tuple(tape.arrays), tuple(batch),
-               tuple(tape.initial), tuple(params), tuple(options), tuple(plan), threads, launcher)
+        kernel(NO_PARTS[dh.dtype], (tuple(grads.params), grads.x, dstate), (dh, tuple(dfinal), dstate), tuple(tape.arrays),
+               tuple(batch), tuple(tape.initial), tuple(params), tuple(options), tuple(plan), threads, launcher)
     finally:
         leave_threads(launcher)
     if cell.mask is not None:
