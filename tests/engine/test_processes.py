@@ -70,21 +70,17 @@ def test_no_writable_cache_warns_once_and_works():
     assert done.returncode == 0 and done.stderr.count("RuntimeWarning") == 1
 
 
-def core_tests(cache, **env):
-    """The comparison with the reference once more, in a process and a cache of its own."""
+def test_core_with_bounds_checks_and_other_vector_widths(tmp_path):
+    """The comparison with the reference once more, in processes and caches of their own, all at once: each compiles anew."""
     code = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PASSES), "-k", "reference or blocks"]
-    env = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **env}
-    done = subprocess.run(code, env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
-def test_bounds_checks(tmp_path):
-    core_tests(tmp_path, NUMBA_BOUNDSCHECK="1")
-
-
-@pytest.mark.parametrize("bits", ["128", "512"])
-def test_other_vector_widths(bits, tmp_path):
-    core_tests(tmp_path, FASTBPTT_SIMD_BITS=bits)
+    runs = {}
+    for name, value in (("NUMBA_BOUNDSCHECK", "1"), ("FASTBPTT_SIMD_BITS", "128"), ("FASTBPTT_SIMD_BITS", "512")):
+        env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / f"{name}-{value}"), name: value}
+        env.pop("PYTEST_XDIST_WORKER", None)
+        runs[name, value] = subprocess.Popen(code, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for name, run in runs.items():
+        said, _ = run.communicate(timeout=900)
+        assert run.returncode == 0, f"{name}: {said[-3000:]}"
 
 
 def test_wrong_width_is_refused():
