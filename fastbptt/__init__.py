@@ -11,8 +11,9 @@ from .cells.rnn import RNN, RNNParams, RNNState
 from .engine.shards import get_num_threads, set_num_threads
 from .errors import FileError
 from .flow.jacobians import jacobian_product, jacobian_vector, jacobians, vector_jacobian
-from .flow.lags import StepGradients, lag_gradients, lag_norms, step_gradients, suggest_horizon
+from .flow.lags import LagNorms, StepGradients, lag_gradients, lag_norms, step_gradients, suggest_horizon
 from .flow.lyapunov import lyapunov_spectrum
+from .flow.norms import JacobianNorms, jacobian_norms
 from .flow.report import GradientFlow, gradient_flow
 from .training.clip import clip_by_norm, clip_by_value
 from .training.fit import fit
@@ -37,9 +38,11 @@ __all__ = [
     "GRUState",
     "GradientFlow",
     "Grads",
+    "JacobianNorms",
     "LSTMParams",
     "LSTMPeepholeParams",
     "LSTMState",
+    "LagNorms",
     "ModelParams",
     "RNNParams",
     "RNNState",
@@ -59,6 +62,7 @@ __all__ = [
     "get_num_threads",
     "gradient_flow",
     "interop",
+    "jacobian_norms",
     "jacobian_product",
     "jacobian_vector",
     "jacobians",

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import bench, compile, demo, gradcheck, info
+from .commands import bench, compile, demo, diagnose, gradcheck, info
 from .commands.common import CommandError, Parser
 
-COMMANDS = (demo, bench, gradcheck, info, compile)
+COMMANDS = (demo, diagnose, bench, gradcheck, info, compile)
 INTERRUPTED = 130       # 128 + SIGINT, as shells count
 
 

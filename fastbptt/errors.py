@@ -298,41 +298,6 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
     return x, steps
 
 
-def check_single(cell: Any) -> Any:
-    """Refuse stacks where a single cell's steps are looked at."""
-    if is_stack(cell):
-        raise ValueError(f"cell: expected a single cell, got {cell}; look at the tapes of its layers, tape.layers, one by one")
-    return cell
-
-
-def check_span(start: Any, stop: Any, T: int) -> tuple[int, int]:
-    """0 ≤ start ≤ stop ≤ T."""
-    start = check_integer("start", start, 0, "states are numbered 0 (initial) … T")
-    stop = check_integer("stop", stop, 0, "states are numbered 0 (initial) … T")
-    if not start <= stop <= T:
-        raise ValueError(f"stop: expected {start} … {T}, got {stop}; states are numbered 0 (initial) … T")
-    return start, stop
-
-
-def check_lag(max_lag: Any, T: int) -> int:
-    """1 … T."""
-    lags = check_integer("max_lag", max_lag, 1, "pass the number of lags")
-    if lags > T:
-        raise ValueError(f"max_lag: expected 1 … {T}, the steps of the tape, got {lags}")
-    return lags
-
-
-def check_exponents(k: Any, S: int, transient: Any, T: int) -> tuple[int, int]:
-    """Exponents wanted, 1 … S (None: S), and steps left out, 0 … T−1."""
-    k = S if k is None else check_integer("k", k, 1, "pass the number of exponents")
-    if k > S:
-        raise ValueError(f"k: expected 1 … {S}, the size of the state, got {k}")
-    transient = check_integer("transient", transient, 0, "pass the number of steps to leave out")
-    if transient >= T:
-        raise ValueError(f"transient: expected 0 … {T - 1}, fewer than the {T} steps of x, got {transient}")
-    return k, transient
-
-
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -435,6 +400,55 @@ def check_tape(cell: Any, tape: Any, kind: Any, dtype: np.dtype[Any]) -> None:
     if kept != dtype:
         raise TypeError(f"params: expected {kept} like the tape, got {dtype}; "
                         "use the parameters that forward was given")
+
+
+# ---- gradient flow
+
+
+def check_span(start: Any, stop: Any, T: int) -> tuple[int, int]:
+    """States with 0 ≤ start ≤ stop ≤ T."""
+    start = check_integer("start", start, 0, "states are numbered 0 (initial) to T")
+    stop = check_integer("stop", stop, 0, "states are numbered 0 (initial) to T")
+    if not start <= stop <= T:
+        raise ValueError(f"start, stop: expected 0 ≤ start ≤ stop ≤ T = {T}, got {start}, {stop}; "
+                         "states are numbered 0 (initial) to T")
+    return start, stop
+
+
+def check_up_to(name: str, value: Any, most: int, what: str) -> int:
+    """An integer in 1 … most."""
+    number = check_integer(name, value, 1, f"pass {what}")
+    if number > most:
+        raise ValueError(f"{name}: expected an integer in 1 … {most}, got {value}; pass {what}")
+    return number
+
+
+def check_lags(lags: Any, T: int, name: str = "max_lag") -> int:
+    """A number of lags in 1 … T."""
+    return check_up_to(name, lags, T, "a number of lags, at most the steps of the tape")
+
+
+def check_transient(transient: Any, T: int) -> int:
+    """Steps that are not counted, fewer than there are."""
+    number = check_integer("transient", transient, 0, "pass a number of steps")
+    if number >= T:
+        raise ValueError(f"transient: expected fewer steps than the T = {T} of x, got {number}; pass a longer x")
+    return number
+
+
+def check_kept_steps(tape: Any, checkpoints: Any) -> None:
+    """A tape of all steps."""
+    if isinstance(tape, checkpoints):
+        raise ValueError("tape: expected a tape of all steps, got one of checkpoints; call forward without memory_budget")
+
+
+def check_finite_states(h: np.ndarray[Any, Any], name: str = "tape") -> None:
+    """States (T+1, B, H) without NaN and Inf: no Jacobian is defined there."""
+    finite = np.isfinite(h).all(axis=2)
+    if not finite.all():
+        t, b = (int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(f"{name}: expected finite states, got NaN or Inf at state {t} of sequence {b}; "
+                         "look at x and at the weights, or cut the sequence before that step")
 
 
 # ---- training

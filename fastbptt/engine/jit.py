@@ -25,7 +25,7 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from . import simd
 
 PACKAGE = Path(__file__).resolve().parents[1]
-COMPILED = ("arrays.py", "engine", "cells", "bptt", "flow")     # the rooms that hold what Numba compiles
+COMPILED = ("arrays.py", "engine", "cells", "bptt")     # the rooms that hold what Numba compiles
 KEPT_CACHES = 4      # folders of other versions or settings that stay: two checkouts' worth of wide and narrow lanes
 # No fast-math flag: results then depend neither on what LLVM chose to fuse nor on scalar or vector form, and NaN survives.
 _FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}

@@ -1,1 +1,1 @@
-"""Gradients as data: Jacobians, gradients by lag and by step, exponents, the horizon to choose."""
+"""Gradients as data: Jacobians, lags, exponents, the horizon to choose, and a report."""

@@ -1,4 +1,4 @@
-"""Step Jacobians, their products, and products with vectors."""
+"""Step Jacobians ∂state_t/∂state_{t−1}, their products, and products with vectors that make no Jacobian."""
 from __future__ import annotations
 
 from typing import Any
@@ -6,105 +6,156 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..bptt.tape import Tape
-from ..errors import check_array, check_span, first_array
-from .rows import Rows
+from ..errors import check_array, check_span
+from .joint import linear_steps
 
 
-def jacobians(cell: Any, params: Any, tape: Tape) -> Array:
-    """Every step's Jacobian: J_t = ∂state_{t+1}/∂state_t; for the RNN diag(σ′(a_{t+1})) W.
+def jacobians(cell: Any, params: Any, tape: Any) -> Array:
+    """All step Jacobians of a tape: entry t is ∂state_{t+1}/∂state_t, analytic.
+
+    RNN: diag(σ′(a_t)) W, with a leak (1−α) + α diag(σ′(a_t)) W. The identity at padded steps, 0 where a reset begins the step.
 
     Parameters
     ----------
-    cell : RNN, GRU or LSTM
-    params : its Params
+    cell, params
+        As given to `forward`. Of a stack of one direction the Jacobians are those of the joint state, first layer first.
     tape : Tape
         From `forward`.
 
     Returns
     -------
-    array (T, B, S, S)
-        S = H, for the LSTM 2H over the pair (h, c). Entry t belongs to the step from state t to state t+1. The identity at
-        padded steps, 0 at resets.
+    (T, B, S, S)
+        S = H; 2H over the pair (h, c) for the LSTM; the sum over the layers of a stack.
 
     Raises
     ------
     TypeError, ValueError
-        If the tape or the parameters are not the cell's, or the cell is a stack.
+        If an argument has the wrong type or dtype, the tape holds NaN or Inf, or the stack has two directions.
 
     Examples
     --------
     >>> import numpy as np, fastbptt as fb
-    >>> cell = fb.RNN(3, 4, "identity")
-    >>> params = cell.init(dtype=np.float64)
-    >>> J = fb.jacobians(cell, params, fb.forward(cell, params, np.ones((5, 2, 3))))
-    >>> J.shape, np.allclose(J, params.W)
-    ((5, 2, 4, 4), True)
+    >>> cell = fb.RNN(input_size=1, hidden_size=1, activation="identity")
+    >>> params = fb.RNNParams(np.ones((1, 1)), np.full((1, 1), 0.5), np.zeros(1))
+    >>> tape = fb.forward(cell, params, np.zeros((10, 1, 1)))
+    >>> fb.jacobians(cell, params, tape)[0, 0]
+    array([[0.5]])
 
     References
     ----------
     R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
     """
-    return _jacobians(Rows(cell, params, tape))
+    return linear_steps(cell, params, tape).jacobians()
 
 
-def _jacobians(rows: Rows) -> Array:
-    """Row s of all Jacobians at once: the unit error of state component s, one step back."""
-    H, kinds = rows.cell.hidden_size, len(rows.cell.state_type._fields)
-    dtype = first_array(rows.params).dtype
-    out = np.empty((*rows.shape, kinds * H, kinds * H), dtype)
-    errors = tuple(np.zeros((*rows.shape, H), dtype) for _ in range(kinds))
-    for s in range(kinds * H):
-        errors[s // H][..., s % H] = 1
-        for k, part in enumerate(rows.back(errors).state):
-            out[:, :, s, k * H:(k + 1) * H] = part
-        errors[s // H][..., s % H] = 0
-    return out
+def jacobian_product(cell: Any, params: Any, tape: Any, start: int, stop: int) -> Array:
+    """∂state_stop/∂state_start = J_stop … J_{start+1}, for every sequence.
 
+    Parameters
+    ----------
+    cell, params, tape
+        As for `jacobians`.
+    start, stop : int
+        States, 0 ≤ start ≤ stop ≤ T; state 0 is the initial one.
 
-def jacobian_product(cell: Any, params: Any, tape: Tape, start: int, stop: int) -> Array:
-    """∂state_stop/∂state_start = J_{stop−1} ⋯ J_start, (B, S, S); the identity for start = stop.
+    Returns
+    -------
+    (B, S, S)
 
-    States are numbered 0 (initial) … T. Raises as `jacobians`, and if not 0 ≤ start ≤ stop ≤ T.
+    Raises
+    ------
+    TypeError, ValueError
+        As `jacobians`, and if the span is not inside 0 … T.
 
     Examples
     --------
     >>> import numpy as np, fastbptt as fb
-    >>> cell = fb.RNN(1, 1, "identity")
-    >>> params = cell.init(dtype=np.float64)._replace(W=np.array([[0.5]]))
+    >>> cell = fb.RNN(input_size=1, hidden_size=1, activation="identity")
+    >>> params = fb.RNNParams(np.ones((1, 1)), np.full((1, 1), 0.5), np.zeros(1))
     >>> tape = fb.forward(cell, params, np.zeros((10, 1, 1)))
     >>> float(fb.jacobian_product(cell, params, tape, 0, 10)[0, 0, 0])
     0.0009765625
     """
-    start, stop = check_span(start, stop, tape.batch.x.shape[0])
-    dtype = first_array(params).dtype
-    S = cell.hidden_size * len(cell.state_type._fields)
-    product = np.broadcast_to(np.eye(S, dtype=dtype), (tape.batch.x.shape[1], S, S)).copy()
-    for first in range(start, stop, 64):
-        for step in _jacobians(Rows(cell, params, tape, first, min(stop, first + 64))):
-            product = step @ product
-    return np.asarray(product)
-
-
-def vector_jacobian(cell: Any, params: Any, tape: Tape, v: Any, start: int, stop: int) -> Array:
-    """vᵀ ∂state_stop/∂state_start, (B, S), for v (B, S), without any Jacobian: one step back after the other."""
-    start, stop = check_span(start, stop, tape.batch.x.shape[0])
-    v = _check_vectors(cell, params, tape, v)
-    for t in range(stop - 1, start - 1, -1):
-        parts = np.split(v[None], len(cell.state_type._fields), axis=2)
-        v = np.concatenate(Rows(cell, params, tape, t, t + 1).back(tuple(parts)).state, axis=2)[0]
-    return np.asarray(v)
-
-
-def jacobian_vector(cell: Any, params: Any, tape: Tape, v: Any, start: int, stop: int) -> Array:
-    """∂state_stop/∂state_start v, (B, S), for v (B, S); holds the Jacobians of one step at a time."""
-    start, stop = check_span(start, stop, tape.batch.x.shape[0])
-    v = _check_vectors(cell, params, tape, v)
+    steps = linear_steps(cell, params, tape)
+    start, stop = check_span(start, stop, steps.T)
+    rows = np.broadcast_to(np.eye(steps.size, dtype=steps.dtype), (1, steps.B, steps.size, steps.size))
     for t in range(start, stop):
-        v = np.einsum("bij,bj->bi", _jacobians(Rows(cell, params, tape, t, t + 1))[0], v)
-    return np.asarray(v)
+        rows = steps.ahead(slice(t, t + 1), rows)
+    return np.ascontiguousarray(rows[0].swapaxes(1, 2))
 
 
-def _check_vectors(cell: Any, params: Any, tape: Tape, v: Any) -> Array:
-    S = cell.hidden_size * len(cell.state_type._fields)
-    return check_array("v", v, (tape.batch.x.shape[1], S), first_array(params).dtype, cell)
+def jacobian_vector(cell: Any, params: Any, tape: Any, v: Any, start: int, stop: int) -> Array:
+    """(∂state_stop/∂state_start) v, without any Jacobian.
+
+    Parameters
+    ----------
+    cell, params, tape
+        As for `jacobians`.
+    v : (B, S)
+        A change of state_start.
+    start, stop : int
+        States, 0 ≤ start ≤ stop ≤ T.
+
+    Returns
+    -------
+    (B, S)
+        The change of state_stop, to first order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `jacobian_product`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastbptt as fb
+    >>> cell = fb.RNN(input_size=1, hidden_size=1, activation="identity")
+    >>> params = fb.RNNParams(np.ones((1, 1)), np.full((1, 1), 1.5), np.zeros(1))
+    >>> tape = fb.forward(cell, params, np.zeros((10, 1, 1)))
+    >>> float(fb.jacobian_vector(cell, params, tape, np.ones((1, 1)), 0, 10)[0, 0])
+    57.6650390625
+    """
+    steps = linear_steps(cell, params, tape)
+    start, stop = check_span(start, stop, steps.T)
+    rows = check_array("v", v, (steps.B, steps.size), steps.dtype)[None, :, None].copy()
+    for t in range(start, stop):
+        rows = steps.ahead(slice(t, t + 1), rows)
+    return np.ascontiguousarray(rows[0, :, 0])
+
+
+def vector_jacobian(cell: Any, params: Any, tape: Any, v: Any, start: int, stop: int) -> Array:
+    """vᵀ (∂state_stop/∂state_start), without any Jacobian: v as ∂L/∂state_stop gives ∂L/∂state_start.
+
+    Parameters
+    ----------
+    cell, params, tape
+        As for `jacobians`.
+    v : (B, S)
+        An error of state_stop.
+    start, stop : int
+        States, 0 ≤ start ≤ stop ≤ T.
+
+    Returns
+    -------
+    (B, S)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `jacobian_product`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastbptt as fb
+    >>> cell = fb.RNN(input_size=3, hidden_size=4)
+    >>> params = cell.init(seed=0)
+    >>> tape = fb.forward(cell, params, np.ones((5, 2, 3), np.float32))
+    >>> fb.vector_jacobian(cell, params, tape, np.ones((2, 4), np.float32), 1, 5).shape
+    (2, 4)
+    """
+    steps = linear_steps(cell, params, tape)
+    start, stop = check_span(start, stop, steps.T)
+    rows = check_array("v", v, (steps.B, steps.size), steps.dtype)[None, :, None].copy()
+    for t in range(stop - 1, start - 1, -1):
+        rows = steps.back(slice(t, t + 1), rows)[1]
+    return np.ascontiguousarray(rows[0, :, 0])

@@ -1,4 +1,8 @@
-"""Gradients by lag and by step, and the horizon that they suggest."""
+"""Gradients by lag: what errors injected j steps later contribute, j = 0, 1, …, and the horizon that this suggests.
+
+All steps go back together: the errors of lag j at step t are those of lag j−1 at step t+1, taken back one step, so a lag is
+one product over T·B rows and no forward pass is repeated.
+"""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -7,135 +11,259 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..bptt.passes import backward
-from ..bptt.tape import Tape
-from ..errors import check_array, check_fraction, check_lag, first_array
-from .rows import Rows
+from ..errors import check_array, check_fraction, check_lags, is_stack
+from .joint import Joint, linear_steps
 
 
-def _lags(cell: Any, params: Any, tape: Tape, dh: Any) -> Iterator[Any]:
-    """The Params of lag 0, 1, …: errors of all steps go back together, one step for each lag."""
-    rows = Rows(cell, params, tape)
-    dh = check_array("dh", dh, (*rows.shape, cell.hidden_size), first_array(params).dtype, cell)
-    valid = np.arange(rows.shape[0])[:, None] < tape.batch.lengths
-    errors = [np.zeros_like(dh) for _ in cell.state_type._fields]
-    errors[0][valid] = dh[valid]
-    while True:
-        grads = rows.back(tuple(errors))
-        yield grads.params
-        for error, before in zip(errors, grads.state, strict=True):
-            error[:-1], error[-1] = before[1:], 0
+def map_arrays(function: Any, *trees: Any) -> Any:
+    """The function of the arrays in the same place of tuples of the same build, nested or not."""
+    first = trees[0]
+    if not isinstance(first, tuple):
+        return function(*trees)
+    entries = [map_arrays(function, *entry) for entry in zip(*trees, strict=True)]
+    return type(first)(*entries) if hasattr(first, "_fields") else tuple(entries)
 
 
-def lag_gradients(cell: Any, params: Any, tape: Tape, dh: Any, max_lag: int) -> Any:
-    """The part of every parameter's gradient that comes from errors j steps later, for j < max_lag.
+def arrays_of(tree: Any) -> list[Array]:
+    """The arrays of a tuple, nested or not."""
+    return [a for entry in tree for a in arrays_of(entry)] if isinstance(tree, tuple) else [tree]
 
-        entry j of dW = Σ_t δ_t^(j) h_{t−1}ᵀ,   δ_t^(j) = ∂a_t-error of dh_{t+j}
 
-    Entries 0 … h−1 add up to the gradient of Truncation(h, 1), all T of them to the full gradient.
+def errors_of(cell: Any, steps: Joint, dh: Any, lengths: Array) -> Array:
+    """dh checked, as errors of the joint state; 0 at padded steps, which are not read."""
+    dh = check_array("dh", dh, (steps.T, steps.B, cell.hidden_size), steps.dtype, cell)
+    if lengths.min() < steps.T:
+        dh = np.where(np.arange(steps.T)[:, None, None] < lengths[:, None], dh, steps.dtype.type(0))
+    return steps.injected(dh)
+
+
+def by_lag(steps: Joint, errors: Array) -> Iterator[Any]:
+    """The gradients of the parameters by lag, for lags 0 … T−1."""
+    for lag in range(steps.T):
+        at = slice(0, steps.T - lag)
+        deltas, before = steps.back(at, errors)
+        yield steps.gradients(at, deltas)
+        errors = before[1:]
+
+
+def lag_gradients(cell: Any, params: Any, tape: Any, dh: Any, max_lag: int) -> Any:
+    """The gradients of the parameters, parted by the distance of the error: entry j is from errors injected j steps later.
+
+    ∂L/∂W = Σ_j Σ_k (∂L_{k+j}/∂h_{k+j}) (∂h_{k+j}/∂h_k) (∂⁺h_k/∂W). Entries 0 … h−1 add up to `Truncation(h, 1)`, all T of them
+    to the full gradient.
 
     Parameters
     ----------
-    cell, params, tape, dh
-        As for `backward`.
+    cell, params, tape
+        As for `jacobians`.
+    dh : (T, B, H)
+        ∂L/∂h_t injected at every step; not read at padded steps.
     max_lag : int
-        1 … T.
+        Number of lags, 1 … T.
 
     Returns
     -------
     Params
-        Every array with a leading axis of max_lag lags.
+        Each array with a leading axis of max_lag.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong type, shape, dtype or range; the message names it.
+        As `jacobians`, and if max_lag is not an integer in 1 … T.
 
     Examples
     --------
     >>> import numpy as np, fastbptt as fb
-    >>> cell = fb.RNN(3, 4)
-    >>> params = cell.init(dtype=np.float64)
-    >>> tape = fb.forward(cell, params, np.ones((6, 2, 3)))
-    >>> lags = fb.lag_gradients(cell, params, tape, np.ones((6, 2, 4)), max_lag=6)
-    >>> np.allclose(lags.W.sum(axis=0), fb.backward(cell, params, tape, np.ones((6, 2, 4))).params.W)
-    True
+    >>> cell = fb.RNN(input_size=3, hidden_size=4)
+    >>> params = cell.init(seed=0)
+    >>> tape = fb.forward(cell, params, np.ones((5, 2, 3), np.float32))
+    >>> fb.lag_gradients(cell, params, tape, np.ones_like(tape.h), max_lag=3).W.shape
+    (3, 4, 4)
     """
-    max_lag = check_lag(max_lag, tape.batch.x.shape[0])
-    parts = [grads for _, grads in zip(range(max_lag), _lags(cell, params, tape, dh), strict=False)]
-    return type(parts[0])(*[np.stack(arrays) for arrays in zip(*parts, strict=True)])
+    steps = linear_steps(cell, params, tape)
+    max_lag = check_lags(max_lag, steps.T)
+    errors = errors_of(cell, steps, dh, tape.batch.lengths)
+    parts = by_lag(steps, errors)
+    first = next(parts)
+    result = map_arrays(lambda a: np.empty((max_lag, *a.shape), a.dtype), first)
+    for lag in range(max_lag):
+        for out, part in zip(arrays_of(result), arrays_of(first if lag == 0 else next(parts)), strict=True):
+            out[lag] = part
+    return result
 
 
-def lag_norms(cell: Any, params: Any, tape: Tape, dh: Any, max_lag: int) -> Any:
-    """‖entry j of `lag_gradients`‖_F for every parameter and j < max_lag, (max_lag,) each; holds one lag at a time."""
-    max_lag = check_lag(max_lag, tape.batch.x.shape[0])
-    parts = [[np.linalg.norm(a) for a in grads] for _, grads in zip(range(max_lag), _lags(cell, params, tape, dh), strict=False)]
-    return cell.params_type(*np.array(parts).T)
+class LagNorms(NamedTuple):
+    """Sizes and directions of the gradients by lag, each in a tuple like Params."""
+
+    norms: Any
+    """(max_lag,) Frobenius norms."""
+    cosines: Any
+    """(max_lag,) cosines of the angles with the sum over these lags; 0 where a norm is 0."""
 
 
-def suggest_horizon(cell: Any, params: Any, tape: Tape, dh: Any, tolerance: float = 0.05) -> int:
-    """The smallest h in 1 … T for which Truncation(h, 1) is near the full gradient g.
+def lag_norms(cell: Any, params: Any, tape: Any, dh: Any, max_lag: int) -> LagNorms:
+    """Frobenius norm of each lag's gradient, and its cosine with the sum of all max_lag of them, in the memory of two gradients.
 
-        max over parameter arrays of ‖g_h − g‖_F / ‖g‖_F ≤ tolerance
+    Parameters
+    ----------
+    cell, params, tape, dh, max_lag
+        As for `lag_gradients`; the lags are gone through twice.
 
-    T says that nothing shorter serves. Raises as `backward`, and if not 0 ≤ tolerance < 1.
+    Returns
+    -------
+    LagNorms
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `lag_gradients`.
 
     Examples
     --------
     >>> import numpy as np, fastbptt as fb
-    >>> cell = fb.RNN(3, 4)
-    >>> params = cell.init(dtype=np.float64, gain=0.5)
-    >>> tape = fb.forward(cell, params, np.ones((100, 2, 3)))
-    >>> fb.suggest_horizon(cell, params, tape, np.ones((100, 2, 4))) < 10
-    True
+    >>> cell = fb.RNN(input_size=1, hidden_size=1, activation="identity")
+    >>> params = fb.RNNParams(np.ones((1, 1)), np.full((1, 1), 0.5), np.zeros(1))
+    >>> x, dh = np.zeros((4, 1, 1)), np.zeros((4, 1, 1))
+    >>> x[0], dh[-1] = 1, 1
+    >>> fb.lag_norms(cell, params, fb.forward(cell, params, x), dh, max_lag=4).norms.U
+    array([0.   , 0.   , 0.   , 0.125])
     """
-    tolerance = check_fraction("tolerance", tolerance)
-    T = int(tape.batch.x.shape[0])
-    full = backward(cell, params, tape, dh).params
-    scale = [max(float(np.linalg.norm(g)), np.finfo(float).tiny) for g in full]
-    sums = [np.zeros_like(g) for g in full]
-    for h, lag in zip(range(1, T), _lags(cell, params, tape, dh), strict=False):
-        for total, part in zip(sums, lag, strict=True):
-            total += part
-        if max(float(np.linalg.norm(s - g)) / n for s, g, n in zip(sums, full, scale, strict=True)) <= tolerance:
-            return h
-    return T
+    steps = linear_steps(cell, params, tape)
+    max_lag = check_lags(max_lag, steps.T)
+    errors = errors_of(cell, steps, dh, tape.batch.lengths)
+    total: Any = None
+    for _, part in zip(range(max_lag), by_lag(steps, errors), strict=False):
+        total = part if total is None else map_arrays(np.add, total, part)
+    sizes: list[list[float]] = []
+    shares: list[list[float]] = []
+    whole = [np.linalg.norm(a) for a in arrays_of(total)]
+    for _, part in zip(range(max_lag), by_lag(steps, errors), strict=False):
+        norms = [float(np.linalg.norm(a)) for a in arrays_of(part)]
+        sizes.append(norms)
+        shares.append([float(np.vdot(a, s)) / (n * w) if n * w > 0 else 0.0
+                       for a, s, n, w in zip(arrays_of(part), arrays_of(total), norms, whole, strict=True)])
+    return LagNorms(*[_like(total, np.array(table).T) for table in (sizes, shares)])
+
+
+def _like(tree: Any, rows: Array) -> Any:
+    """The rows of a table in the place of the arrays of a tuple."""
+    entries = iter(rows)
+    return map_arrays(lambda _: next(entries), tree)
 
 
 class StepGradients(NamedTuple):
-    """What `step_gradients` returns."""
+    """What reaches every step, and what the step adds to ∂L/∂W."""
 
-    states: Any
-    """State of (T, B, H): ∂L/∂state_t through all later steps, t = 1 … T; 0 at padded steps."""
+    errors: Array
+    """(T, B, S): ∂L/∂state_t of steps 1 … T, all later errors counted; 0 at padded steps."""
     norms: Array
-    """(T,) ‖δ_t h_{t−1}ᵀ‖_F, of the part of ∂L/∂W that comes from the use of W at step t."""
+    """(T, B): ‖δ_t h_{t−1}ᵀ‖_F of every sequence, the part of ∂L/∂W from the use of W at step t; of a stack the last layer's."""
+    summed: Array
+    """(T,): the same of the sum over the sequences."""
 
 
-def step_gradients(cell: Any, params: Any, tape: Tape, dh: Any) -> StepGradients:
-    """∂L/∂state_t for every step, and the norm of what each step adds to ∂L/∂W. Raises as `backward`.
+def step_gradients(cell: Any, params: Any, tape: Any, dh: Any) -> StepGradients:
+    """∂L/∂state_t and ‖δ_t h_{t−1}ᵀ‖_F of every step, δ_t = ∂L/∂a_t.
+
+    Parameters
+    ----------
+    cell, params, tape, dh
+        As for `lag_gradients`.
+
+    Returns
+    -------
+    StepGradients
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `jacobians`.
 
     Examples
     --------
     >>> import numpy as np, fastbptt as fb
-    >>> cell = fb.RNN(3, 4)
-    >>> params = cell.init(dtype=np.float64)
-    >>> tape = fb.forward(cell, params, np.ones((6, 2, 3)))
-    >>> found = fb.step_gradients(cell, params, tape, np.ones((6, 2, 4)))
-    >>> found.states.h.shape, found.norms.shape
-    ((6, 2, 4), (6,))
+    >>> cell = fb.RNN(input_size=1, hidden_size=1, activation="identity")
+    >>> params = fb.RNNParams(np.ones((1, 1)), np.full((1, 1), 0.5), np.zeros(1))
+    >>> dh = np.zeros((4, 1, 1))
+    >>> dh[-1] = 1
+    >>> fb.step_gradients(cell, params, fb.forward(cell, params, np.ones((4, 1, 1))), dh).errors.ravel()
+    array([0.125, 0.25 , 0.5  , 1.   ])
     """
-    T, B = tape.batch.x.shape[:2]
-    dh = check_array("dh", dh, (T, B, cell.hidden_size), first_array(params).dtype, cell)
-    carry = [np.zeros(dh.shape[1:], dh.dtype) for _ in cell.state_type._fields]
-    states = [np.zeros_like(dh) for _ in carry]
-    norms = np.zeros(T)
-    for t in range(T - 1, -1, -1):
-        valid = t < tape.batch.lengths
-        carry[0][valid] += dh[t, valid]
-        for kept, error in zip(states, carry, strict=True):
-            kept[t, valid] = error[valid]
-        grads = Rows(cell, params, tape, t, t + 1).back(tuple(error[None] for error in carry))
-        norms[t] = np.linalg.norm(grads.params.W)
-        carry = [before[0] for before in grads.state]
-    return StepGradients(cell.state_type(*states), norms)
+    steps = linear_steps(cell, params, tape)
+    errors = errors_of(cell, steps, dh, tape.batch.lengths)
+    for t in range(steps.T - 1, 0, -1):
+        errors[t - 1] += steps.back(slice(t, t + 1), errors[t:t + 1])[1][0]
+    deltas = steps.back(slice(None), errors)[0][-1]
+    alone, together = np.zeros((steps.T, steps.B), steps.dtype), np.zeros(steps.T, steps.dtype)
+    for delta, entered in steps.layers[-1].recurrent_parts(deltas):
+        inner = _inner_products(delta[:, :, 0], entered[:, :, 0], cell_mask(cell))
+        alone += np.einsum("tbb->tb", inner)
+        together += inner.sum(axis=(1, 2))
+    return StepGradients(errors[:, :, 0], np.sqrt(alone), np.sqrt(np.maximum(together, 0)))
 
+
+def cell_mask(cell: Any) -> Array | None:
+    """The mask of the last layer."""
+    mask: Array | None = (cell.cells[-1] if is_stack(cell) else cell).mask
+    return mask
+
+
+def _inner_products(d: Array, h: Array, mask: Array | None) -> Array:
+    """⟨d_b h_bᵀ, d_c h_cᵀ⟩_F = (d_b · d_c) (h_b · h_c) for every pair of sequences, (T, B, B); only where a mask is 1."""
+    if mask is None:
+        return np.asarray((d @ d.swapaxes(1, 2)) * (h @ h.swapaxes(1, 2)))
+    pairs = (d[:, :, None] * d[:, None], h[:, :, None] * h[:, None])
+    return np.asarray((pairs[0] * (pairs[1] @ mask.T.astype(h.dtype))).sum(axis=-1))
+
+
+def suggest_horizon(cell: Any, params: Any, tape: Any, dh: Any, tolerance: float = 0.05) -> int:
+    """The smallest horizon h of the sliding window whose gradients are within `tolerance` of the full ones.
+
+    max over parameter arrays of ‖g_h − g‖_F / ‖g‖_F ≤ tolerance, g_h of `Truncation(h, 1)`; T if nothing shorter serves.
+
+    Parameters
+    ----------
+    cell, params, tape, dh
+        As for `lag_gradients`.
+    tolerance : float
+        0 ≤ tolerance < 1.
+
+    Returns
+    -------
+    int
+        1 … T.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `jacobians`, and if the tolerance is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, fastbptt as fb
+    >>> cell = fb.RNN(input_size=1, hidden_size=1, activation="identity")
+    >>> params = fb.RNNParams(np.ones((1, 1)), np.full((1, 1), 0.5), np.zeros(1))
+    >>> tape = fb.forward(cell, params, np.ones((50, 1, 1)))
+    >>> fb.suggest_horizon(cell, params, tape, np.ones_like(tape.h), tolerance=0.01)
+    7
+    """
+    tolerance = check_fraction("tolerance", tolerance)
+    steps = linear_steps(cell, params, tape)
+    errors = errors_of(cell, steps, dh, tape.batch.lengths)
+    full = arrays_of(full_gradient(steps, errors))
+    left = [a.copy() for a in full]
+    allowed = [tolerance * np.linalg.norm(a) for a in full]
+    for h, part in enumerate(by_lag(steps, errors), start=1):
+        for rest, own in zip(left, arrays_of(part), strict=True):
+            rest -= own
+        if all(np.linalg.norm(rest) <= most for rest, most in zip(left, allowed, strict=True)):
+            return h
+    return int(steps.T)
+
+
+def full_gradient(steps: Joint, errors: Array) -> Any:
+    """The gradient over all lags: step by step to the errors of every state, then all at once."""
+    carried = errors.copy()
+    for t in range(steps.T - 1, 0, -1):
+        carried[t - 1] += steps.back(slice(t, t + 1), carried[t:t + 1])[1][0]
+    return steps.gradients(slice(None), steps.back(slice(None), carried)[0])

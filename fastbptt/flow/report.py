@@ -1,168 +1,217 @@
-"""One look at where gradients go: by lag, by step, and a verdict by a written rule."""
+"""What gradients do on their way through a network: one report."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
-from ..bptt.tape import Tape
-from ..errors import check_single
-from .jacobians import _jacobians
-from .lags import StepGradients, lag_norms, step_gradients
-from .rows import Rows
+from ..errors import check_fraction, check_lags, check_positive
+from .joint import Joint, linear_steps
+from .lags import LagNorms, arrays_of, errors_of, full_gradient, lag_norms, step_gradients, suggest_horizon
+from .linear import Linear
+from .lyapunov import growth_along
+from .norms import STEEPEST, growth_bound, largest_singular_values, spectral_radius
+from .verdict import SATURATED_SHARE, SATURATED_SLOPE, remedies_for, verdict_of
 
-STEEPEST = {"sigmoid": 0.25}      # γ = max σ′; 1 for the other activations
-SATURATED = 0.05                  # σ′ below this share of γ, on average over steps: the unit hardly passes an error on
-BLOCK = 64                        # steps whose Jacobians are held at a time
+MOST_LAGS = 128
+GRID = 24       # states of the map of ‖∂state_t/∂state_k‖
 
 
-@dataclass(frozen=True)
+@dataclass
 class GradientFlow:
-    """What `gradient_flow` found.
+    """The report of `gradient_flow`."""
 
-    Attributes
-    ----------
-    by_lag : Params of (max_lag,) arrays
-        ‖part of the gradient from errors j steps later‖_F, for every parameter.
-    by_step : StepGradients
-        ∂L/∂state_t, and ‖δ_t h_{t−1}ᵀ‖_F.
-    exponents : (B,)
-        Mean log growth per step of an error vector along each sequence: the leading Lyapunov exponent of its steps.
-    jacobian_norm : float
-        Largest singular value of any step's Jacobian.
-    bound : float or None
-        (1−α) + αγ‖W‖ of the RNN, which no step's norm exceeds; None for gated cells.
-    spectral_radius : float or None
-        Largest |eigenvalue| of W of the RNN; None for gated cells.
-    dead, saturated : (H,) bool
-        Units that are 0 at every step; units whose σ′ is small at nearly every step (RNN; none for gated cells).
-    verdict : {"vanishing", "stable", "exploding", "mixed"}
-        Over T steps an error shrinks below a tenth, stays within a factor of ten, grows beyond it, in all sequences; "mixed"
-        where they differ.
-    remedies : tuple of str
-        What is worth trying, and why.
-    """
-
-    by_lag: Any
-    by_step: StepGradients
-    exponents: Array
-    jacobian_norm: float
-    bound: float | None
-    spectral_radius: float | None
-    dead: Array
-    saturated: Array
+    cell: str
+    steps: int
+    """T."""
     verdict: str
-    remedies: tuple[str, ...]
+    """vanishing, stable, exploding or mixed."""
+    reason: str
+    rates: Array
+    """(B,): mean log growth of a small change per step."""
+    growth_bound: float | None
+    """(1−α) + αγ‖W‖₂ of an RNN: the most by which a step multiplies an error."""
+    spectral_radius: float | None
+    """ρ(W) of an RNN."""
+    step_jacobians: Array
+    """(T, B): ‖∂state_{t+1}/∂state_t‖₂."""
+    names: tuple[str, ...]
+    """Of the parameter arrays, as the lists below have them."""
+    lag_norms: Array
+    """(arrays, lags): Frobenius norms of the gradients by lag."""
+    lag_cosines: Array
+    """(arrays, lags): their cosines with the sum over the lags."""
+    error_norms: Array
+    """(T, B): ‖∂L/∂state_t‖."""
+    step_norms: Array
+    """(T,): ‖δ_t h_{t−1}ᵀ‖_F, summed over the sequences before the norm."""
+    states: Array
+    """The states of the map."""
+    reach: Array
+    """(states, states): entry [k, t] is ‖∂state_t/∂state_k‖₂ of the first sequence, NaN for t < k."""
+    horizon: int
+    """`suggest_horizon`."""
+    tolerance: float
+    dead: tuple[Array, ...]
+    """For each layer the ReLU units that are 0 at every step of every sequence."""
+    saturated: tuple[Array, ...]
+    """For each layer the units whose slope is below 5 % of the steepest at 90 % of the steps; gated: the candidate's."""
+    learning_rate: float
+    updates: tuple[float, ...]
+    """‖η ∂L/∂θ‖ / ‖θ‖ for each parameter array; where θ = 0, of the largest of the other arrays."""
+    remedies: tuple[tuple[str, str], ...]
+    """(remedy, why it applies)."""
 
     def __str__(self) -> str:
-        lags = np.asarray(self.by_lag.W)
-        half = int(np.argmax(np.cumsum(lags) >= 0.5 * lags.sum()))
-        lines = [f"verdict: {self.verdict}", f"growth of an error per step: {np.exp(self.exponents.mean()):.3g}",
-                 f"half of the lag norms of W lie within {half + 1} of {lags.size} lags"]
-        if self.bound is not None:
-            lines.append(f"bound per step {self.bound:.3g}, spectral radius of W {self.spectral_radius:.3g}")
-        lines += [f"dead units: {int(self.dead.sum())}, saturated: {int(self.saturated.sum())} of {self.dead.size}"]
-        return "\n".join([*lines, *(f"- {remedy}" for remedy in self.remedies)])
+        lines = [f"{self.verdict}: {self.reason}", *(f"{name}: {value}" for name, value in facts(self))]
+        return "\n".join([*lines, *(f"- {remedy}: {why}" for remedy, why in self.remedies)])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, lists and strings; None for what is not finite."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
 
 
-def gradient_flow(cell: Any, params: Any, tape: Tape, dh: Any, max_lag: int | None = None) -> GradientFlow:
-    """Where the gradients of one call go: by lag, by step, how errors grow, which units are dead, and what may help.
+def facts(report: GradientFlow) -> list[tuple[str, str]]:
+    """The numbers of a report in words: (name, value)."""
+    rows = [("steps", str(report.steps)),
+            ("growth per step (natural log)", _range(report.rates)),
+            ("norm of the step Jacobian", _range(report.step_jacobians))]
+    if report.growth_bound is not None:
+        rows.append(("bound of a step, (1−α) + αγ‖W‖", f"{report.growth_bound:.4g}"))
+    if report.spectral_radius is not None:
+        rows.append(("spectral radius of W", f"{report.spectral_radius:.4g}"))
+    horizon = f"{report.horizon} of {report.steps} steps" if report.horizon < report.steps else "none shorter than the sequence"
+    rows += [(f"horizon within {report.tolerance:.0%} of the full gradient", horizon),
+             ("dead units", str(sum(map(len, report.dead)))),
+             ("saturated units", str(sum(map(len, report.saturated)))),
+             (f"one update of η = {report.learning_rate:g}, of the parameters' norm", _range(np.array(report.updates)))]
+    return rows
+
+
+def _range(values: Array) -> str:
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:.4g}" if np.isclose(low, high) else f"{low:.4g} to {high:.4g}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def gradient_flow(cell: Any, params: Any, tape: Any, dh: Any, *, max_lag: int | None = None, learning_rate: float = 0.01,
+                  tolerance: float = 0.05) -> GradientFlow:
+    """How errors travel back through a network: norms by lag and step, bounds, units that block them, verdict and remedies.
+
+    The verdict is by the mean log growth λ of a small change per step: |λ| ≤ ln(10)/100 is stable, below vanishing, above
+    exploding; mixed where sequences differ in sign or a change grows tenfold before it vanishes (`fastbptt.flow.verdict`).
 
     Parameters
     ----------
-    cell, params, tape, dh
-        As for `backward`; a single cell.
+    cell, params, tape
+        As for `jacobians`.
+    dh : (T, B, H)
+        ∂L/∂h_t injected at every step.
     max_lag : int, optional
-        Lags looked at, at most T; by default 64 or T.
+        Lags looked at, 1 … T; the smaller of T and 128 by default.
+    learning_rate : float
+        η, by which stagnation is judged: ‖η ∂L/∂θ‖ against ‖θ‖.
+    tolerance : float
+        For `suggest_horizon`.
+
+    Returns
+    -------
+    GradientFlow
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong type, shape, dtype or range; the message names it.
+        As `lag_gradients`, and if an option is out of range.
 
     Examples
     --------
     >>> import numpy as np, fastbptt as fb
-    >>> cell = fb.RNN(1, 1, "identity")
-    >>> params = cell.init(dtype=np.float64)._replace(W=np.array([[0.5]]))
-    >>> tape = fb.forward(cell, params, np.ones((10, 1, 1)))
-    >>> fb.gradient_flow(cell, params, tape, np.ones((10, 1, 1))).verdict
-    'vanishing'
+    >>> cell = fb.RNN(input_size=1, hidden_size=1, activation="identity")
+    >>> params = fb.RNNParams(np.ones((1, 1)), np.full((1, 1), 0.5), np.zeros(1))
+    >>> tape = fb.forward(cell, params, np.ones((20, 1, 1)))
+    >>> report = fb.gradient_flow(cell, params, tape, np.ones_like(tape.h))
+    >>> report.verdict, report.spectral_radius
+    ('vanishing', 0.5)
 
     References
     ----------
-    R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
+    S. Hochreiter, "Untersuchungen zu dynamischen neuronalen Netzen", 1991; Y. Bengio, P. Simard and P. Frasconi, IEEE
+    Transactions on Neural Networks 5(2), 1994; R. Pascanu, T. Mikolov and Y. Bengio, ICML 2013.
     """
-    check_single(cell)
-    lags = min(64, tape.batch.x.shape[0]) if max_lag is None else max_lag
-    by_lag = lag_norms(cell, params, tape, dh, lags)
+    steps = linear_steps(cell, params, tape, np.float64)
+    lags = min(steps.T, MOST_LAGS) if max_lag is None else check_lags(max_lag, steps.T)
+    rate, tolerance = check_positive("learning_rate", learning_rate), check_fraction("tolerance", tolerance)
+    by_lag: LagNorms = lag_norms(cell, params, tape, dh, lags)
     by_step = step_gradients(cell, params, tape, dh)
-    exponents, norm = _growth(cell, params, tape)
-    bound, radius, dead, saturated = _of_weights(cell, params, tape)
-    verdict = _verdict(exponents, tape.batch.lengths)
-    return GradientFlow(by_lag, by_step, exponents, norm, bound, radius, dead, saturated, verdict,
-                        _remedies(cell, verdict, dead, saturated))
+    growth = growth_along(steps)
+    verdict, reason = verdict_of(growth, tape.batch.lengths)
+    states, reach = reach_map(steps.first_sequence())
+    report = GradientFlow(
+        cell=str(cell), steps=steps.T, verdict=verdict, reason=reason, rates=growth.sum(axis=0) / tape.batch.lengths,
+        growth_bound=growth_bound(cell, params), spectral_radius=spectral_radius(cell, params),
+        step_jacobians=largest_singular_values(steps, 1), names=tuple(cell.shapes),
+        lag_norms=np.array(arrays_of(by_lag.norms)), lag_cosines=np.array(arrays_of(by_lag.cosines)),
+        error_norms=np.linalg.norm(by_step.errors, axis=2), step_norms=by_step.summed, states=states, reach=reach,
+        horizon=suggest_horizon(cell, params, tape, dh, tolerance), tolerance=tolerance,
+        dead=tuple(map(dead_units, steps.layers)), saturated=tuple(map(saturated_units, steps.layers)),
+        learning_rate=rate, updates=_updates(cell, params, tape, dh, rate), remedies=())
+    report.remedies = tuple(remedies_for(report, cell))
+    return report
 
 
-def _growth(cell: Any, params: Any, tape: Tape) -> tuple[Array, float]:
-    """Mean log growth of a vector of errors going back, and the largest norm of a Jacobian."""
-    T, B = tape.batch.x.shape[:2]
-    S = cell.hidden_size * len(cell.state_type._fields)
-    v = np.random.default_rng(0).normal(size=(B, S))
-    v /= np.linalg.norm(v, axis=1, keepdims=True)
-    total, norm = np.zeros(B), 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for stop in range(T, 0, -BLOCK):
-            start = max(0, stop - BLOCK)
-            J = _jacobians(Rows(cell, params, tape, start, stop)).astype(np.float64)
-            valid = np.arange(start, stop)[:, None] < tape.batch.lengths
-            norm = max(norm, float(np.linalg.norm(J[valid], 2, axis=(1, 2)).max(initial=0.0)))
-            for step, counts in zip(J[::-1], valid[::-1], strict=True):
-                w = np.einsum("bi,bij->bj", v, step)
-                length = np.linalg.norm(w, axis=1)
-                total[counts] += np.log(length[counts])
-                v = np.where((counts & (length > 0))[:, None], w / length[:, None], v)
-    return total / tape.batch.lengths, norm
+def reach_map(steps: Joint) -> tuple[Array, Array]:
+    """At most GRID + 1 states, and ‖∂state_t/∂state_k‖₂ between them, of steps of one sequence."""
+    states = np.unique(np.linspace(0, steps.T, min(steps.T, GRID) + 1).astype(int))
+    n = len(states)
+    reach = np.full((n, n), np.nan)
+    products = np.zeros((n, steps.size, steps.size))        # rows of entry k: ∂state_t/∂state_k, transposed
+    for t in range(n):
+        if t > 0:
+            moved = products[:t].reshape(1, 1, -1, steps.size)
+            for at in range(states[t - 1], states[t]):
+                moved = steps.ahead(slice(at, at + 1), moved)
+            products[:t] = moved[0, 0].reshape(t, steps.size, steps.size)
+        products[t] = np.eye(steps.size)
+        reach[:t + 1, t] = np.linalg.norm(products[:t + 1], 2, axis=(1, 2))
+    return states, reach
 
 
-def _of_weights(cell: Any, params: Any, tape: Tape) -> tuple[float | None, float | None, Array, Array]:
-    """Bound, spectral radius, dead and saturated units."""
-    none = np.zeros(cell.hidden_size, bool)
-    if cell.gates != 1:
-        return None, None, none, none
-    W = np.asarray(cell.masked(params).W, np.float64)
-    steepest = STEEPEST.get(cell.activation, 1.0)
-    bound = (1 - cell.leak) + cell.leak * steepest * float(np.linalg.norm(W, 2))
-    valid = np.arange(tape.h.shape[0])[:, None] < tape.batch.lengths
-    y = (tape.h if cell.leak == 1 else tape.arrays.y)[valid]
-    slope = 1 - y * y if cell.activation == "tanh" else y * (1 - y) if cell.activation == "sigmoid" else None
-    dead = (y == 0).all(axis=0) if cell.activation == "relu" else none
-    flat = none if slope is None else slope.mean(axis=0) < SATURATED * steepest
-    return bound, float(np.abs(np.linalg.eigvals(W)).max()), dead, flat
+def _valid(layer: Linear) -> Array:
+    """(T, B): the steps that are not padded."""
+    return np.ones((layer.T, layer.B), bool) if layer.padded is None else ~layer.padded[:, :, 0, 0]
 
 
-def _verdict(exponents: Array, lengths: Array) -> str:
-    """By what becomes of an error over a whole sequence: a factor below 1/10, within, or above 10."""
-    factor = exponents * lengths
-    kinds = np.where(factor < -np.log(10), "vanishing", np.where(factor > np.log(10), "exploding", "stable"))
-    return str(kinds[0]) if (kinds == kinds[0]).all() else "mixed"
+def dead_units(layer: Linear) -> Array:
+    """The units of a ReLU layer that are 0 at every valid step."""
+    if getattr(layer.cell, "activation", "") != "relu":
+        return np.zeros(0, int)
+    return np.flatnonzero(~(layer.factors[0][:, :, 0] > 0).any(axis=(0, 1)))
 
 
-def _remedies(cell: Any, verdict: str, dead: Array, saturated: Array) -> tuple[str, ...]:
-    """What is worth trying, and why."""
-    found = []
-    if verdict in ("vanishing", "mixed") and cell.gates == 1:
-        found.append("LSTM or GRU: their state is carried on by a gate, not through W and σ′ at every step")
-        found.append("recurrent=\"orthogonal\", or \"identity\" with relu: ‖W‖ = 1, so that only σ′ shrinks the error")
-    if verdict in ("vanishing", "mixed") and cell.gates != 1:
-        found.append("forget_bias above 1, or chrono=T: gates that begin by remembering")
-    if verdict in ("exploding", "mixed"):
-        found.append("clip_by_norm on the gradient, or clip_state inside the recurrence: one long error does not undo a step")
-        found.append("a smaller gain or learning rate: ‖W‖ above 1 lets errors grow")
-    if dead.any():
-        found.append("leaky_relu, or a smaller learning rate: dead units pass no gradient at all")
-    if saturated.any():
-        found.append("smaller weights or scaled inputs: σ′ of saturated units is nearly 0")
-    return tuple(found)
+def saturated_units(layer: Linear) -> Array:
+    """The units whose tanh or sigmoid is flat at most valid steps; of gated cells the candidate's tanh."""
+    slopes = layer.candidate_slopes()
+    if slopes is None:
+        return np.zeros(0, int)
+    flat = (slopes[:, :, 0] <= SATURATED_SLOPE * STEEPEST[getattr(layer.cell, "activation", "tanh")])[_valid(layer)]
+    return np.flatnonzero(flat.mean(axis=0) >= SATURATED_SHARE)
+
+
+def _updates(cell: Any, params: Any, tape: Any, dh: Any, rate: float) -> tuple[float, ...]:
+    """‖η ∂L/∂θ‖ / ‖θ‖."""
+    steps = linear_steps(cell, params, tape)
+    gradients = arrays_of(full_gradient(steps, errors_of(cell, steps, dh, tape.batch.lengths)))
+    sizes = [float(np.linalg.norm(a)) for a in arrays_of(params)]
+    return tuple(rate * float(np.linalg.norm(g)) / (n or max(sizes) or 1.0) for g, n in zip(gradients, sizes, strict=True))

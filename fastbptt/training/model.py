@@ -121,6 +121,25 @@ class SequenceModel:
         grads = backward(self.cell, params.cell, tape, segment, truncation)
         return total, ModelParams(grads.params, sums)
 
+    def errors(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
+               reduction: str = "sum") -> tuple[Tape, float, Array]:
+        """The tape, L, and dh (T, B, H) = ∂L/∂h_t: what `backward` and the functions of gradient flow take.
+
+        Arguments as for `loss_and_grad`.
+
+        Examples
+        --------
+        >>> import fastbptt as fb
+        >>> model = fb.SequenceModel(fb.RNN(3, 4), output_size=3)
+        >>> params = model.init(seed=0)
+        >>> tape, loss, dh = model.errors(params, [[0], [1]], [[1], [2]])
+        >>> fb.gradient_flow(model.cell, params.cell, tape, dh).steps
+        2
+        """
+        tape, counted = self._counted(params, x, y, lengths, state, weights, reduction)
+        loss, _, dh = self._errors(params.readout, counted, 0, tape.h)
+        return tape, loss, dh
+
     def _errors(self, readout: ReadoutParams, counted: _Counted, start: int, h: Array) -> tuple[float, ReadoutParams, Array]:
         """Loss, gradients of the readout, and ∂L/∂h, of the steps after `start` whose states h are."""
         first, last = np.searchsorted(counted.t, (start, start + len(h)))

@@ -1,0 +1,154 @@
+"""`fastbptt diagnose`: what the gradients of a model do on a text or a batch, in the terminal and as a page."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cells import CELLS
+from ..errors import check_integer, is_stack
+from ..flow.lyapunov import lyapunov_spectrum
+from ..flow.report import GradientFlow, facts, gradient_flow
+from ..training.model import SequenceModel
+from ..training.sequences import Vocabulary
+from ..training.storage import load_model
+from .common import CommandError
+from .demo import check_folder
+
+PAGE = "diagnose.html"
+HIDDEN, MOST_EXPONENTS = 64, 16
+
+
+def register(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("diagnose", help="report whether gradients vanish or explode, and what may help")
+    parser.add_argument("model", nargs="?", type=Path, help="what save_model wrote (default: a new RNN of 64 tanh units)")
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--text", type=Path, help="a UTF-8 file, for a character model (default: documentation of Python)")
+    data.add_argument("--npz", type=Path, help="a file with the arrays x and y, and lengths if sequences differ")
+    parser.add_argument("--steps", type=int, default=100, help="characters of a sequence of text (default: 100)")
+    parser.add_argument("--batch", type=int, default=8, help="sequences of text (default: 8)")
+    parser.add_argument("--out", type=Path, help=f"folder for the page {PAGE}")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON and nothing else")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Load, look, print, write."""
+    check_integer("--steps", arguments.steps, 2, "pass a number of characters")
+    check_integer("--batch", arguments.batch, 1, "pass a number of sequences")
+    _require(arguments)
+    if arguments.out is not None:
+        check_folder(arguments.out)
+    model, params, vocabulary = _model(arguments)
+    batch = _arrays(arguments.npz) if arguments.npz is not None else _characters(arguments, model, vocabulary)
+    tape, _, dh = model.errors(params, **batch)
+    report = gradient_flow(model.cell, params.cell, tape, dh)
+    if arguments.json:
+        print(json.dumps(report.as_dict(), allow_nan=False))
+    else:
+        _print(report)
+    if arguments.out is not None:
+        from ..flow.page import html_page
+
+        k = min(_state_size(model.cell), MOST_EXPONENTS)
+        spectrum = None if "lengths" in batch else lyapunov_spectrum(model.cell, params.cell, batch["x"], k)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / PAGE).write_text(html_page(report, spectrum), encoding="utf-8")
+        if not arguments.json:
+            print(f"\nThe page with the pictures: {arguments.out / PAGE}")
+
+
+def _require(arguments: argparse.Namespace) -> None:
+    """The packages that this call needs."""
+    try:
+        if not arguments.json:
+            import rich  # noqa: F401
+        if arguments.out is not None:
+            import matplotlib  # noqa: F401
+    except ModuleNotFoundError as missing:
+        raise CommandError(f"diagnose needs the package {missing.name}: pip install \"fastbptt[demo]\"") from None
+
+
+def _state_size(cell: Any) -> int:
+    """S: the numbers of a state."""
+    cells = cell.cells if is_stack(cell) else (cell,)
+    return sum(part.hidden_size * len(part.state_type._fields) for part in cells)
+
+
+def _text(path: Path | None) -> str:
+    if path is None:
+        try:
+            from pydoc_data import topics
+        except ModuleNotFoundError:
+            raise CommandError("--text: expected a file, because this Python lacks the module pydoc_data") from None
+        return "".join(topics.topics[key] for key in sorted(topics.topics))
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CommandError(f"--text: expected UTF-8, got {path}: {error.reason} at byte {error.start}") from None
+
+
+def _model(arguments: argparse.Namespace) -> tuple[SequenceModel, Any, Vocabulary | None]:
+    """The model of the file, or a new one for the text."""
+    if arguments.model is not None:
+        return tuple(load_model(arguments.model))  # type: ignore[return-value]
+    if arguments.npz is not None:
+        raise CommandError("model: expected a file of save_model together with --npz, got none")
+    vocabulary = Vocabulary.from_text(_text(arguments.text))
+    model = SequenceModel(CELLS["RNN"](len(vocabulary), HIDDEN), len(vocabulary))
+    return model, model.init(seed=0), vocabulary
+
+
+def _characters(arguments: argparse.Namespace, model: SequenceModel, vocabulary: Vocabulary | None) -> dict[str, Any]:
+    """Sequences of the text, evenly spread over it: each character is to be predicted from those before it."""
+    if vocabulary is None or model.mode != "many_to_many":
+        raise CommandError(f"--npz: expected a file with x and y, because {arguments.model} holds no character model")
+    ids = vocabulary.encode(_text(arguments.text))
+    T, B = arguments.steps, arguments.batch
+    if len(ids) <= T:
+        raise CommandError(f"--text: expected at least {T + 1} characters, one more than --steps, got {len(ids)}")
+    starts = np.linspace(0, len(ids) - T - 1, B).astype(int)
+    rows = np.stack([ids[s:s + T + 1] for s in starts], axis=1)
+    return {"x": rows[:-1], "y": rows[1:]}
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    """x, y and lengths of an npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in ("x", "y", "lengths") if name in archive.files}
+    except (ValueError, TypeError, AttributeError):
+        raise CommandError(f"--npz: expected an npz file with x and y, got {path}, which is none") from None
+    if not {"x", "y"} <= set(found):
+        raise CommandError("--npz: expected the arrays x and y, and lengths if sequences differ, "
+                           f"got {', '.join(found) or 'none of them'}")
+    return found
+
+
+def _print(report: GradientFlow) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    console = Console(highlight=False)
+    console.print(report.cell, markup=False)
+    console.print(f"[bold]{report.verdict}[/bold]: ", end="")
+    console.print(report.reason, markup=False)
+    for title, rows in (("", facts(report)), ("What may help", report.remedies)):
+        table = Table(box=None, show_header=False, title=title or None, title_justify="left", pad_edge=False)
+        for row in rows:
+            table.add_row(*map(_plain, row))
+        console.print()
+        console.print(table)
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)
