@@ -16,12 +16,15 @@ from .flow.lyapunov import lyapunov_spectrum
 from .flow.norms import JacobianNorms, jacobian_norms
 from .flow.report import GradientFlow, gradient_flow
 from .training.clip import clip_by_norm, clip_by_value
-from .training.fit import fit
+from .training.fit import evaluate, fit
 from .training.model import ModelParams, SequenceModel
 from .training.optim import SGD, Adam
 from .training.readout import ReadoutParams
+from .training.schedule import Cosine
 from .training.sequences import Vocabulary, pad
 from .training.storage import SavedModel, load_model, save_model
+from .training.stream import Stream, stream
+from .training.text import TextFile
 
 __version__ = "0.1.0"
 
@@ -31,6 +34,7 @@ __all__ = [
     "RNN",
     "SGD",
     "Adam",
+    "Cosine",
     "Directions",
     "FileError",
     "GRUBeforeParams",
@@ -51,12 +55,15 @@ __all__ = [
     "SequenceModel",
     "Stack",
     "StepGradients",
+    "Stream",
     "Tape",
+    "TextFile",
     "Truncation",
     "Vocabulary",
     "backward",
     "clip_by_norm",
     "clip_by_value",
+    "evaluate",
     "fit",
     "forward",
     "get_num_threads",
@@ -75,6 +82,7 @@ __all__ = [
     "set_num_threads",
     "step",
     "step_gradients",
+    "stream",
     "suggest_horizon",
     "vector_jacobian",
 ]

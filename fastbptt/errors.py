@@ -481,6 +481,13 @@ def check_output_params(model: Any, params: Any) -> None:
     check_array("params.readout.c", params.readout.c, (O,), dtype)
 
 
+def check_carried(model: Any) -> None:
+    """A model whose state can be carried from window to window."""
+    check_one_direction(model.cell, "a stream")
+    if model.mode != "many_to_many":
+        raise ValueError(f"model: expected mode='many_to_many' for a stream, got {model.mode!r}; pass batches instead")
+
+
 def check_weights(weights: Any, T: int, B: int, valid: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """(T, B) finite loss weights in `dtype`, 0 where a step does not count anyway."""
     array = as_array("weights", weights, f"expected ({T}, {B})")

@@ -1,24 +1,33 @@
-"""The training loop over batches."""
+"""The training loop over batches and over streams."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..bptt.truncation import Truncation
-from ..errors import check_integer
+from ..errors import check_carried, check_integer
 from .clip import clip_by_norm
 from .model import ModelParams, SequenceModel
-from .tree import global_norm
+from .stream import Window
+from .tree import global_norm, tree_map
 
 
 class Step(NamedTuple):
-    """What `fit` tells its callback after every update."""
+    """What `fit` tells its callback after every update: all that it takes to go on from here."""
 
     number: int
     loss: float
     norm: float
     """Global norm of the gradient before clipping."""
     params: ModelParams
+    opt_state: Any
+    state: Any
+    """The State that the next window of a stream begins with; None without a stream."""
+    evaluation: float | None
+    """What `evaluation` returned, at the updates where it was called."""
 
 
 class Fitted(NamedTuple):
@@ -27,18 +36,28 @@ class Fitted(NamedTuple):
     params: ModelParams
     opt_state: Any
     losses: list[float]
+    state: Any
+    """The State that the next window of a stream begins with; None without a stream."""
+    evaluations: list[tuple[int, float]]
+    """(number of the update, what `evaluation` returned after it)."""
 
 
-def fit(model: SequenceModel, params: ModelParams, batches: Iterable[dict[str, Any]], optimizer: Any, *, opt_state: Any = None,
+def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optimizer: Any, *, opt_state: Any = None,
         truncation: Truncation | None = None, clip: float | None = None, steps: int | None = None,
-        callback: Callable[[Step], Any] | None = None) -> Fitted:
+        callback: Callable[[Step], Any] | None = None, state: Any = None, done: int = 0, seed: int | None = None,
+        schedule: Callable[[int], float] | None = None, evaluation: Callable[[ModelParams], float] | None = None,
+        every: int = 1000) -> Fitted:
     """Update the parameters once for every batch: θ ← optimizer(θ, clip(∂L/∂θ)).
+
+    Over a stream L is the mean loss of a window's steps, and the state after a window is the state before the next: the forward
+    pass never stops, gradients end at the begin of the window (and with `truncation` earlier).
 
     Parameters
     ----------
     model, params : SequenceModel, ModelParams
-    batches : iterable of dict
-        Arguments of `model.loss_and_grad`: {"x": …, "y": …} and optionally lengths, state, weights, reduction, seed.
+    batches : Stream, or iterable of dict
+        `fastbptt.stream(…)`; or arguments of `model.loss_and_grad`: {"x": …, "y": …} and optionally lengths, state, weights,
+        reduction, seed.
     optimizer : SGD or Adam
     opt_state : optional
         From an earlier call, to go on where it stopped.
@@ -49,11 +68,23 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[dict[str, A
         Stop after so many batches; by default when they are used up.
     callback : function of a Step, optional
         Called after every update; training stops when it returns True.
+    state : State, optional
+        What the first window of a stream begins with where it goes on from an earlier call; zeros by default.
+    done : int, default 0
+        Updates of earlier calls: numbers go on from there, and what depends on them (schedule, dropout, evaluation).
+    seed : int, optional
+        For stacks with dropout over a stream: update k draws from (seed, k), so that a call that goes on draws what one call
+        would have drawn.
+    schedule : function of the number of an update, optional
+        The learning rate is multiplied by what it returns, such as `fastbptt.Cosine`.
+    evaluation : function of the parameters, optional
+        Called after every `every` updates: `lambda params: fb.evaluate(model, params, fb.stream(held_out, 16, 128))`.
+    every : int, default 1000
 
     Returns
     -------
     Fitted
-        params, opt_state, and the loss of every step before its update.
+        params, opt_state, the loss of every step before its update, state, evaluations.
 
     Raises
     ------
@@ -62,25 +93,73 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[dict[str, A
 
     Examples
     --------
-    >>> import itertools, numpy as np, fastbptt as fb
-    >>> model = fb.SequenceModel(fb.RNN(4, 8), output_size=4)
-    >>> ids = np.array([[0], [1], [1], [2], [3]])
-    >>> batches = itertools.repeat({"x": ids[:-1], "y": ids[1:]})
-    >>> fitted = fb.fit(model, model.init(seed=0), batches, fb.Adam(0.02), clip=1.0, steps=300)
+    >>> import numpy as np, fastbptt as fb
+    >>> model = fb.SequenceModel(fb.RNN(4, 16), output_size=4)
+    >>> ids = np.tile([0, 1, 1, 2, 3], 2000)
+    >>> stream = fb.stream(ids, batch=4, window=20, epochs=None)
+    >>> fitted = fb.fit(model, model.init(seed=0), stream, fb.Adam(0.01), clip=1.0, steps=300)
     >>> fitted.losses[-1] < 0.05
+    True
+    >>> fb.evaluate(model, fitted.params, fb.stream(ids, batch=4, window=100)) < 0.05
     True
     """
     steps = None if steps is None else check_integer("steps", steps, 1, "pass the number of batches to use")
+    every = check_integer("every", every, 1, "pass the number of updates between evaluations")
+    number = check_integer("done", done, 0, "pass the number of updates of earlier calls")
     opt_state = optimizer.init(params) if opt_state is None else opt_state
     losses: list[float] = []
+    evaluations: list[tuple[int, float]] = []
     for batch in batches:
-        loss, grads = model.loss_and_grad(params, truncation=truncation, **batch)
+        number += 1
+        arguments = _carried(model, batch, state, seed, number) if isinstance(batch, Window) else batch
+        loss, grads, last = model.loss_grad_state(params, truncation=truncation, **arguments)
+        state = tree_map(np.copy, last) if isinstance(batch, Window) else None     # a copy: `last` holds all of its tape
         grads, norm = clip_by_norm(grads, clip) if clip is not None else (grads, global_norm(grads))
-        params, opt_state = optimizer.update(params, grads, opt_state)
+        scaled = optimizer if schedule is None else replace(optimizer, lr=optimizer.lr * schedule(number))
+        params, opt_state = scaled.update(params, grads, opt_state)
         params = model.project(params)
         losses.append(loss)
-        if callback is not None and callback(Step(len(losses), loss, norm, params)) is True:
+        value = evaluation(params) if evaluation is not None and number % every == 0 else None
+        if value is not None:
+            evaluations.append((number, value))
+        if callback is not None and callback(Step(number, loss, norm, params, opt_state, state, value)) is True:
             break
         if len(losses) == steps:
             break
-    return Fitted(params, opt_state, losses)
+    return Fitted(params, opt_state, losses, state, evaluations)
+
+
+def evaluate(model: SequenceModel, params: ModelParams, stream: Iterable[Window], state: Any = None) -> float:
+    """Mean loss per step over a stream that ends, the state carried on, nothing dropped; / log 2 it is bits per character.
+
+    Parameters
+    ----------
+    model, params : SequenceModel, ModelParams
+    stream : Stream
+        Read to its end.
+    state : State, optional
+        What its first window begins with, where that is not the begin of the source.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model does not predict at every step or has two directions, or the stream has no window left.
+    """
+    total, count = 0.0, 0
+    for window in stream:
+        loss, last = model.loss_and_state(params, **_carried(model, window, state, None, 0, "sum"))
+        state = tree_map(np.copy, last)
+        total, count = total + loss, count + window.x.shape[0] * window.x.shape[1]
+    if count == 0:
+        raise ValueError("stream: expected at least one window, got none; a stream is read once: make another")
+    return total / count
+
+
+def _carried(model: SequenceModel, window: Window, state: Any, seed: int | None, number: int,
+             reduction: str = "mean") -> dict[str, Any]:
+    """Arguments of `loss_grad_state` for the next window of a stream."""
+    check_carried(model)
+    arguments = {"x": window.x, "y": window.y, "state": None if window.fresh else state, "reduction": reduction}
+    if seed is not None:
+        arguments["seed"] = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    return arguments

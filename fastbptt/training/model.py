@@ -106,10 +106,16 @@ class SequenceModel:
         TypeError, ValueError
             If an argument has the wrong type, shape, dtype or range; the message names it.
         """
+        return self.loss_grad_state(params, x, y, lengths, truncation, state, weights, reduction, memory_budget, seed=seed)[:2]
+
+    def loss_grad_state(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, truncation: Truncation | None = None,
+                        state: Any = None, weights: Any = None, reduction: str = "sum", memory_budget: int | str | None = None,
+                        *, seed: int | None = None) -> tuple[float, ModelParams, Any]:
+        """As `loss_and_grad`, and the State after the last valid step: what a stream carries on to its next window."""
         tape, counted = self._counted(params, x, y, lengths, state, weights, reduction, seed, memory_budget)
         if memory_budget is None:
             loss, readout, dh = self._errors(params.readout, counted, 0, tape.h)
-            return loss, ModelParams(backward(self.cell, params.cell, tape, dh, truncation).params, readout)
+            return loss, ModelParams(backward(self.cell, params.cell, tape, dh, truncation).params, readout), tape.final
         total, sums = 0.0, tree_map(np.zeros_like, params.readout)
 
         def segment(start: int, stop: int, h: Array) -> Array:
@@ -119,7 +125,7 @@ class SequenceModel:
             return dh
 
         grads = backward(self.cell, params.cell, tape, segment, truncation)
-        return total, ModelParams(grads.params, sums)
+        return total, ModelParams(grads.params, sums), tape.final
 
     def errors(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
                reduction: str = "sum") -> tuple[Tape, float, Array]:
@@ -155,10 +161,15 @@ class SequenceModel:
     def loss(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
              reduction: str = "sum") -> float:
         """L alone; arguments as for `loss_and_grad`."""
+        return self.loss_and_state(params, x, y, lengths, state, weights, reduction)[0]
+
+    def loss_and_state(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
+                       reduction: str = "sum") -> tuple[float, Any]:
+        """L and the State after the last valid step."""
         tape, counted = self._counted(params, x, y, lengths, state, weights, reduction)
         rows = tape.h[counted.t, counted.b]
         terms, _ = losses.point_losses(self.loss_name, readout_forward(params.readout, rows), counted.y)
-        return float((terms * counted.weight).sum(dtype=np.float64))
+        return float((terms * counted.weight).sum(dtype=np.float64)), tape.final
 
     def predict(self, params: ModelParams, x: Any, lengths: Any = None, state: Any = None) -> Array:
         """ŷ: (T, B, O), or (B, O) for many-to-one; at padded steps the prediction from the held state."""
