@@ -20,6 +20,7 @@ from .training.fit import evaluate, fit
 from .training.model import ModelParams, SequenceModel
 from .training.optim import SGD, Adam
 from .training.readout import ReadoutParams
+from .training.sampling import sample
 from .training.schedule import Cosine
 from .training.sequences import Vocabulary, pad
 from .training.storage import SavedModel, load_model, save_model
@@ -78,6 +79,7 @@ __all__ = [
     "load_model",
     "lyapunov_spectrum",
     "pad",
+    "sample",
     "save_model",
     "set_num_threads",
     "step",

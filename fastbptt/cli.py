@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import bench, compile, demo, diagnose, gradcheck, info
-from .commands.common import CommandError, Parser
+from .commands import bench, compile, demo, diagnose, gradcheck, info, sample, train
+from .commands.common import CommandError, Interrupted, Parser
 
-COMMANDS = (demo, diagnose, bench, gradcheck, info, compile)
+COMMANDS = (demo, train, sample, diagnose, bench, gradcheck, info, compile)
 INTERRUPTED = 130       # 128 + SIGINT, as shells count
 
 
@@ -25,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CommandError, ValueError, TypeError, OSError) as error:
         print(f"fastbptt: {error}".splitlines()[0], file=sys.stderr)
         return 2
+    except Interrupted as done:
+        print(f"fastbptt: {done}", file=sys.stderr)
+        return INTERRUPTED
     except KeyboardInterrupt:
         print(f"fastbptt: {parsed.command} interrupted; what it had not finished is not written", file=sys.stderr)
         return INTERRUPTED

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +12,20 @@ if TYPE_CHECKING:
 
 class CommandError(Exception):
     """What goes to the user as one line, with exit status 2."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C after which everything is in order: its message is the line that the user sees."""
+
+
+def check_folder(out: Path, name: str = "--out") -> None:
+    """Refuse a folder that cannot be written or made, before any work; nothing is left there."""
+    nearest = next(p for p in [out.absolute(), *out.absolute().parents] if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise CommandError(f"{name}: expected a folder that can be written, got {out} ({error.strerror})") from None
 
 
 class Parser(argparse.ArgumentParser):

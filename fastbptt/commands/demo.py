@@ -3,13 +3,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import check_positive
 from ..training.storage import save_model
-from .common import CommandError
+from .common import CommandError, check_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,16 +26,6 @@ def register(commands: Commands) -> None:
     demo.add_argument("--seconds", type=float, default=45.0, help="time to train, all three together (default: 45)")
     demo.add_argument("--out", type=Path, default=Path("fastbptt-demo"), help="folder for the picture and the weights")
     demo.set_defaults(run=run)
-
-
-def check_folder(out: Path) -> None:
-    """Refuse a folder that cannot be written or made, before any work; nothing is left there."""
-    nearest = next(p for p in [out.absolute(), *out.absolute().parents] if p.exists())
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        raise CommandError(f"--out: expected a folder that can be written, got {out} ({error.strerror})") from None
 
 
 def run(arguments: argparse.Namespace) -> None:

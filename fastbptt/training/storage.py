@@ -82,6 +82,11 @@ def save_model(path: str | os.PathLike[str], model: SequenceModel, params: Model
     arrays = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8), **cell, **readout}
     if characters.size:
         arrays[VOCABULARY] = characters
+    write_arrays(path, arrays)
+
+
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """An npz file that has its name only when it is complete: written beside it, flushed to the disk, renamed."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:

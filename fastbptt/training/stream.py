@@ -45,7 +45,7 @@ def stream(source: Any, batch: int, window: int, *, vocabulary: Vocabulary | Non
     ----------
     source : array, pair of arrays, path, TextFile, or iterator
         Integer ids (N,), in memory or memory-mapped: the target of a step is the id after it. A pair (x, y) of arrays with N
-        steps each, x (N, I) or ids (N,): the targets are given. A path: a UTF-8 text file. An iterator, for what has no known end:
+        steps each, x (N, I) or ids (N,): the targets are given. A path: a UTF-8 text file. An iterator, for what has no end:
         of ids (n, batch) or of pairs (x, y) of (n, batch, …), the next n steps of all lanes, n ≥ 1 as it likes.
     batch : int
         B. What N does not share out equally, fewer than `batch` steps at its end, is left out.

@@ -1,0 +1,145 @@
+"""`fastbptt train`: a model of a text or of arrays, on a stream, with checkpoints; `--resume` goes on bit for bit."""
+from __future__ import annotations
+
+import argparse
+import signal
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import check_positive
+from ..runs.settings import CELL_NAMES, OPTIMIZERS, SCHEDULES, Settings
+from .common import CommandError, Interrupted, check_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..runs import Run
+    from ..training.fit import Step
+    from .common import Commands
+
+DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
+EPOCHS = 10         # where neither --epochs nor --seconds is given
+OPTIONS: tuple[tuple[str, type, str], ...] = (
+    ("cell", str, f"{', '.join(CELL_NAMES)}"),
+    ("layers", int, "layers of cells"),
+    ("hidden", int, "units of a layer"),
+    ("dropout", float, "share of the outputs dropped between layers"),
+    ("window", int, "steps of a batch; gradients reach back to its begin at most"),
+    ("batch", int, "lanes of the data that are read side by side"),
+    ("truncate", str, "full, K (chunks of K steps), H,S (horizon, stride), or auto: measured after 200 updates"),
+    ("clip", float, "largest global norm of a gradient"),
+    ("optimizer", str, f"{', '.join(OPTIMIZERS)}"),
+    ("lr", float, "learning rate"),
+    ("schedule", str, f"{', '.join(SCHEDULES)}"),
+    ("epochs", int, f"passes over the data (default: {EPOCHS}, or no limit with --seconds)"),
+    ("seconds", float, "time to train"),
+    ("seed", int, "of the initial weights and of dropout"),
+    ("evaluate_every", int, "updates between evaluations on the held-out tenth"),
+)
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the parser."""
+    train = commands.add_parser("train", help="train a model of a text or of arrays, with checkpoints to go on from")
+    source = train.add_mutually_exclusive_group(required=True)
+    source.add_argument("--text", type=Path, help="a UTF-8 file: a model of its characters")
+    source.add_argument("--npz", type=Path, help="a file with ids (N,), or with x (N, I) and y: (N,) integers or (N, O) reals")
+    source.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run of a folder, bit for bit")
+    for name, kind, text in OPTIONS:
+        default = "" if DEFAULTS[name] is None else f" (default: {DEFAULTS[name]})"
+        train.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=text + default)
+    train.add_argument("--out", type=Path, default=None, help="folder of the run (default: fastbptt-train)")
+    train.add_argument("--save-every", type=float, default=60.0, help="seconds between checkpoints (default: 60)")
+    train.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Begin or go on, train, draw the curves."""
+    try:
+        import matplotlib.figure  # noqa: F401
+        from rich.console import Console
+    except ModuleNotFoundError as missing:
+        raise CommandError(f"train needs the package {missing.name}: pip install \"fastbptt[demo]\"") from None
+    check_positive("--save-every", arguments.save_every)
+    work = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
+    console = Console(highlight=False)
+    console.print(_introduced(work), markup=False)
+    stopped = _trained(work, console)
+    if stopped:
+        raise Interrupted(f"interrupted; update {work.saved} is saved, go on: fastbptt train --resume {work.folder}")
+    from ..runs.plot import draw
+    console.print(f"Held out: {work.held_out:.4f} {work.data.unit}\nThe curves: {draw(work)}\n"
+                  f"The model: {work.folder / 'model.npz'}", markup=False, soft_wrap=True)
+
+
+def _begun(arguments: argparse.Namespace) -> Run:
+    from ..runs import begin
+    given = {name: getattr(arguments, name) for name, _, _ in OPTIONS if getattr(arguments, name) is not None}
+    if "epochs" not in given and "seconds" not in given:
+        given["epochs"] = EPOCHS
+    kind = "text" if arguments.text is not None else "npz"
+    source = arguments.text or arguments.npz
+    settings = Settings(str(source.absolute()), kind, **given)
+    out = arguments.out or Path("fastbptt-train")
+    check_folder(out)
+    return begin(settings, out, arguments.save_every)
+
+
+def _resumed(arguments: argparse.Namespace) -> Run:
+    from ..runs import resume
+    given = [name for name, _, _ in OPTIONS if getattr(arguments, name) is not None] + ["out"] * (arguments.out is not None)
+    if given:
+        raise CommandError(f"--{given[0].replace('_', '-')}: expected no options of the run beside --resume, which has its own; "
+                           "leave it out")
+    check_folder(arguments.resume, "--resume")
+    return resume(arguments.resume, arguments.save_every)
+
+
+def _introduced(work: Run) -> str:
+    s, data = work.settings, work.data
+    layers = f"{s.layers} layers of {s.hidden}" if s.layers > 1 else str(s.hidden)
+    at = f"; going on after update {work.progress.number}" if work.saved >= 0 else ""
+    return (f"{Path(s.source).name}: {data.steps:,} steps, {data.inputs} inputs, {data.outputs} outputs, "
+            f"the last tenth held out. {s.cell.upper()} of {layers} units, {s.batch} × {s.window} steps a batch{at}.")
+
+
+def _trained(work: Run, console: Console) -> bool:
+    """Train under a progress bar; whether Ctrl-C ended it. A second Ctrl-C does not wait for the update under way."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    columns = (BarColumn(bar_width=24), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(), TextColumn("left"),
+               TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("compiling", total=1.0)
+        work.tell = _Told(progress, task)
+
+        def interrupt(*_: Any) -> None:
+            work.stop = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            work.go()
+        finally:
+            signal.signal(signal.SIGINT, before)
+    return work.stop
+
+
+class _Told:
+    """Shows the run: a smoothed loss, the speed, the norm; a line for every evaluation."""
+
+    def __init__(self, progress: Any, task: Any):
+        self.progress, self.task, self.loss, self.first = progress, task, float("nan"), (0.0, 0)
+
+    def __call__(self, work: Run, step: Step) -> None:
+        """After every update."""
+        loss, seconds, s = work.data.scaled(step.loss), work.seconds, work.settings
+        if self.loss != self.loss:
+            self.loss, self.first = loss, (seconds, step.number)
+        self.loss += 0.05 * (loss - self.loss)
+        speed = (step.number - self.first[1]) * s.batch * s.window / max(1e-9, seconds - self.first[0])
+        what = "characters" if work.data.vocabulary is not None else "steps"
+        text = f"{self.loss:.3f} {work.data.unit}, {speed:,.0f} {what}/s, norm {step.norm:.2f}"
+        self.progress.update(self.task, completed=work.spent, description=text)
+        if step.evaluation is not None:
+            self.progress.console.print(f"update {step.number:>7,}  {seconds:8.1f} s   trained {self.loss:.3f}   "
+                                        f"held out {step.evaluation:.4f} {work.data.unit}", markup=False)

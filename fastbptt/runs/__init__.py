@@ -1,0 +1,8 @@
+"""What `fastbptt train` does: a run over a file, with checkpoints, metrics and curves in a folder."""
+from __future__ import annotations
+
+from .checkpoint import CHECKPOINT
+from .settings import Settings
+from .train import MODEL, PICTURE, Run, begin, resume
+
+__all__ = ["CHECKPOINT", "MODEL", "PICTURE", "Run", "Settings", "begin", "resume"]

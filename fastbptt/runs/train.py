@@ -1,0 +1,200 @@
+"""The run: windows of a stream, evaluations, checkpoints; begun or gone on with."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..bptt.passes import forward
+from ..bptt.truncation import Truncation
+from ..errors import FileError, check_state
+from ..flow.lags import suggest_horizon
+from ..training.fit import Step, evaluate, fit
+from ..training.model import ModelParams, SequenceModel
+from ..training.storage import save_model
+from ..training.stream import Stream, stream
+from . import checkpoint
+from .checkpoint import CHECKPOINT, Progress, Trees
+from .data import Data, read
+from .metrics import Metrics
+from .settings import AUTO, Settings
+
+MODEL, PICTURE = "model.npz", "curves.png"
+EVALUATION_WINDOW = 256
+AUTO_AFTER = 200        # updates with full gradients before the horizon is measured: the first ones say little
+
+
+@dataclass
+class Run:
+    """A run under way, its files in one folder."""
+
+    settings: Settings
+    data: Data
+    model: SequenceModel
+    folder: Path
+    progress: Progress
+    trees: Trees
+    metrics: Metrics
+    save_every: float
+    """Seconds between checkpoints."""
+    tell: Callable[[Run, Step], Any] = lambda run, step: None
+    """Called after every update."""
+    stop: bool = False
+    """Set to end the run after the update under way."""
+    held_out: float = float("nan")
+    """The last evaluation."""
+    saved: int = -1
+    """The update of the last checkpoint."""
+    stream: Stream = field(init=False)
+    begun: float = field(init=False)
+    last_save: float = field(init=False)
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far, with earlier sessions."""
+        return self.progress.seconds + perf_counter() - self.begun
+
+    @property
+    def spent(self) -> float:
+        """Which part of the work is done, 0 … 1."""
+        s = self.settings
+        epoch, step = self.stream.position
+        lane = len(self.stream) * s.window
+        parts = [] if s.epochs is None else [(epoch + step / lane) / s.epochs]
+        parts += [] if s.seconds is None else [self.seconds / s.seconds]
+        return min(1.0, max(parts, default=0.0))
+
+    def go(self) -> None:
+        """Train to the end, or until `stop`; leaves a checkpoint and the model."""
+        s, at = self.settings, self.progress
+        self.stream = stream(self.data.train, s.batch, s.window, epochs=s.epochs, position=at.position)
+        self._compile()
+        self.begun = self.last_save = perf_counter()
+        cut = None if at.truncation is None else Truncation(*at.truncation)
+        number, seed = at.number, s.seed if s.dropout else None
+        while not self._over():
+            if s.truncate == AUTO and cut is None and number >= AUTO_AFTER:
+                cut = self._measured()
+                self.progress = self.progress._replace(truncation=(cut.horizon, cut.stride))
+            fitted = fit(self.model, self.trees.params, self.stream, s.make_optimizer(), opt_state=self.trees.opt_state,
+                         truncation=cut, clip=s.clip, callback=self._after, state=self.trees.state, done=number, seed=seed,
+                         steps=AUTO_AFTER - number if s.truncate == AUTO and cut is None else None,
+                         schedule=s.make_schedule(len(self.stream)), evaluation=self.evaluate, every=s.evaluate_every)
+            number += len(fitted.losses)
+            if not fitted.losses:
+                break
+        self._end(number)
+
+    def evaluate(self, params: ModelParams) -> float:
+        """The held-out tenth, in its unit."""
+        batch = max(1, min(self.settings.batch, _steps(self.data.held_out) // 2 - 1))
+        loss = evaluate(self.model, params, stream(self.data.held_out, batch, EVALUATION_WINDOW))
+        self.held_out = self.data.scaled(loss)
+        return self.held_out
+
+    def _compile(self) -> None:
+        """What is called for the first time takes seconds: not those of the training."""
+        window = next(stream(self.data.train, self.settings.batch, min(2, self.settings.window)))
+        self.model.loss_and_grad(self.trees.params, window.x, window.y)
+
+    def _over(self) -> bool:
+        s, (epoch, _) = self.settings, self.stream.position
+        return self.stop or (s.epochs is not None and epoch >= s.epochs) or (s.seconds is not None and self.seconds >= s.seconds)
+
+    def _after(self, step: Step) -> bool:
+        """Of `fit`, after every update."""
+        s = self.settings
+        schedule = s.make_schedule(len(self.stream))
+        self.trees = Trees(step.params, step.opt_state, step.state)
+        rate = s.lr * (1.0 if schedule is None else schedule(step.number))
+        self.metrics.add(step.number, self.data.scaled(step.loss), step.norm, rate=rate, seconds=round(self.seconds, 3))
+        if step.evaluation is not None:
+            self.metrics.write({"update": step.number, "held_out": step.evaluation, "seconds": round(self.seconds, 3)})
+        self.tell(self, step)
+        over = self._over()
+        if over or perf_counter() - self.last_save >= self.save_every:
+            self.save(step.number)
+        return over
+
+    def save(self, number: int) -> None:
+        """Write a checkpoint.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the message says which one stays.
+        """
+        path = self.folder / CHECKPOINT
+        try:
+            now = self.progress._replace(number=number, position=self.stream.position, seconds=self.seconds,
+                                         metrics=self.metrics.kept())
+            checkpoint.save(path, self.settings, self.data.checksum, now, self.trees)
+        except OSError as error:
+            stays = "" if self.saved < 0 else f"; that of update {self.saved} stays, go on from it: --resume {self.folder}"
+            raise OSError(f"{path}: the checkpoint could not be written ({error.strerror}){stays}") from None
+        self.saved, self.last_save = number, perf_counter()
+
+    def _measured(self) -> Truncation:
+        """Every error goes back at least as far as the shortest horizon that serves on the next window: Truncation(2h, h)."""
+        s = self.settings
+        window = next(stream(self.data.train, s.batch, s.window, epochs=None, position=self.stream.position))
+        params, state = self.trees.params, None if window.fresh else self.trees.state
+        dh = self.model.injected_errors(params, window.x, window.y, state=state)
+        h = suggest_horizon(self.model.cell, params.cell, forward(self.model.cell, params.cell, window.x, state), dh)
+        return Truncation(min(2 * h, s.window), min(h, s.window)) if 2 * h < s.window else Truncation.chunks(s.window)
+
+    def _end(self, number: int) -> None:
+        if not self.stop and number % self.settings.evaluate_every:
+            value = self.evaluate(self.trees.params)
+            self.metrics.write({"update": number, "held_out": value, "seconds": round(self.seconds, 3)})
+        if self.saved != number:
+            self.save(number)
+        self.metrics.close()
+        save_model(self.folder / MODEL, self.model, self.trees.params, self.data.vocabulary)
+
+
+def begin(settings: Settings, folder: Path, save_every: float) -> Run:
+    """A new run. The folder is made; one that has a checkpoint is refused."""
+    if (folder / CHECKPOINT).exists():
+        raise FileError(f"--out: expected a folder without a checkpoint, got {folder}; go on with --resume {folder}, "
+                        "or choose another")
+    data = read(settings.kind, settings.source)
+    model = settings.model(data.inputs, data.outputs, data.loss)
+    progress = Progress(0, (0, 0), 0.0, _pair(settings.truncation()), {})
+    trees = _initial(settings, model)
+    stream(data.train, settings.batch, settings.window)         # refuses data that are too short for the batch
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(settings, data, model, folder, progress, trees, Metrics(folder), save_every)
+
+
+def resume(folder: Path, save_every: float) -> Run:
+    """The run of a folder, at its last checkpoint."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        raise FileError(f"--resume: expected a folder with {CHECKPOINT}, got {folder}")
+    settings, checksum, progress = checkpoint.load_header(path)
+    data = read(settings.kind, settings.source)
+    if data.checksum != checksum:
+        raise FileError(f"--resume: expected {settings.source} as it was when the run began, got other contents")
+    model = settings.model(data.inputs, data.outputs, data.loss)
+    trees = checkpoint.load_trees(path, _initial(settings, model))
+    return Run(settings, data, model, folder, progress, trees, Metrics(folder, progress.metrics), save_every,
+               saved=progress.number)
+
+
+def _initial(settings: Settings, model: SequenceModel) -> Trees:
+    params = model.init(seed=settings.seed)
+    state = check_state(model.cell, None, settings.batch, np.dtype(np.float32))
+    return Trees(params, settings.make_optimizer().init(params), state)
+
+
+def _pair(truncation: Truncation | None) -> tuple[int, int] | None:
+    return None if truncation is None else (truncation.horizon, truncation.stride)
+
+
+def _steps(source: Any) -> int:
+    return len(source[0]) if isinstance(source, tuple) else len(source)
