@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import NullFormatter
 
 from .metrics import METRICS, read_metrics
 from .train import PICTURE, Run
@@ -32,12 +33,18 @@ def draw(run: Run) -> Path:
     bottom.axhline(run.settings.clip, color=GREY, linewidth=0.9, linestyle=":")
     bottom.annotate("clipped above", (1, run.settings.clip), xycoords=("axes fraction", "data"), xytext=(-4, 4), ha="right",
                     textcoords="offset points", fontsize=8.5, color=GREY)
+    bottom.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    bottom.yaxis.set_minor_formatter(NullFormatter())
     bottom.set_xlabel("updates", fontsize=9.5)
+    bottom.set_xlim(left=0)
     bottom.set_title("Largest norm of a gradient in 20 updates (log)", loc="left", fontsize=11, weight="bold")
     s = run.settings
     layers = f"{s.layers} layers of {s.hidden}" if s.layers > 1 else str(s.hidden)
     figure.suptitle(f"{s.cell.upper()}, {layers} units, on {Path(s.source).name}", x=0.012, ha="left", fontsize=14, weight="bold",
                     parse_math=False)
+    cut = f", truncation {s.truncate}" if s.truncate != "full" else ""
+    figure.supxlabel(f"Batches of {s.batch} × {s.window} steps{cut}; {s.optimizer}, learning rate {s.lr:g} ({s.schedule}), "
+                     f"clipped at {s.clip:g}; {run.seconds:,.0f} s.", fontsize=8.5, color=GREY, x=0.012, ha="left")
     path = run.folder / PICTURE
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")       # of a file's name in a script that the font lacks
