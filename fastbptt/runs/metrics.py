@@ -27,14 +27,14 @@ class Metrics:
         self.path = folder / METRICS
         kept = {"bytes": 0, "pending": Pending()} if kept is None else kept
         self.pending = Pending(*kept["pending"])
-        self._file = open(self.path, "ab")
-        self._file.truncate(kept["bytes"])
+        with open(self.path, "ab") as file:
+            file.truncate(kept["bytes"])
 
     def kept(self) -> dict[str, Any]:
         """What a checkpoint needs to know; all lines are on the disk then."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return {"bytes": os.fstat(self._file.fileno()).st_size, "pending": self.pending}
+        with open(self.path, "ab") as file:
+            os.fsync(file.fileno())
+            return {"bytes": os.fstat(file.fileno()).st_size, "pending": self.pending}
 
     def add(self, number: int, loss: float, norm: float, **more: float) -> None:
         """An update; `more` goes into the line that it completes."""
@@ -47,11 +47,8 @@ class Metrics:
 
     def write(self, line: dict[str, Any]) -> None:
         """One line."""
-        self._file.write(json.dumps(line).encode() + b"\n")
-
-    def close(self) -> None:
-        """No more lines."""
-        self._file.close()
+        with open(self.path, "ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -69,7 +69,20 @@ class Run:
         return min(1.0, max(parts, default=0.0))
 
     def go(self) -> None:
-        """Train to the end, or until `stop`; leaves a checkpoint and the model."""
+        """Train to the end, or until `stop`; leaves a checkpoint and the model.
+
+        Raises
+        ------
+        OSError
+            If the folder can no longer be written; the message says which checkpoint stays.
+        """
+        try:
+            self._go()
+        except OSError as error:
+            stays = "" if self.saved < 0 else f"; the checkpoint of update {self.saved} stays: --resume {self.folder}"
+            raise OSError(f"{self.folder}: expected to write here, got {error.strerror or error}{stays}") from None
+
+    def _go(self) -> None:
         s, at = self.settings, self.progress
         self.stream = stream(self.data.train, s.batch, s.window, epochs=s.epochs, position=at.position)
         self._compile()
@@ -121,21 +134,10 @@ class Run:
         return over
 
     def save(self, number: int) -> None:
-        """Write a checkpoint.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; the message says which one stays.
-        """
-        path = self.folder / CHECKPOINT
-        try:
-            now = self.progress._replace(number=number, position=self.stream.position, seconds=self.seconds,
-                                         metrics=self.metrics.kept())
-            checkpoint.save(path, self.settings, self.data.checksum, now, self.trees)
-        except OSError as error:
-            stays = "" if self.saved < 0 else f"; that of update {self.saved} stays, go on from it: --resume {self.folder}"
-            raise OSError(f"{path}: the checkpoint could not be written ({error.strerror}){stays}") from None
+        """Write a checkpoint."""
+        now = self.progress._replace(number=number, position=self.stream.position, seconds=self.seconds,
+                                     metrics=self.metrics.kept())
+        checkpoint.save(self.folder / CHECKPOINT, self.settings, self.data.checksum, now, self.trees)
         self.saved, self.last_save = number, perf_counter()
 
     def _measured(self) -> Truncation:
@@ -153,7 +155,6 @@ class Run:
             self.metrics.write({"update": number, "held_out": value, "seconds": round(self.seconds, 3)})
         if self.saved != number:
             self.save(number)
-        self.metrics.close()
         save_model(self.folder / MODEL, self.model, self.trees.params, self.data.vocabulary)
 
 

@@ -129,7 +129,8 @@ def test_full_disk_is_one_line_and_the_last_checkpoint_stays(text, tmp_path):
     assert "No space left on device" in done.stderr and "stays" in done.stderr and "--resume" in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.npz", "metrics.jsonl"]
     with np.load(tmp_path / "checkpoint.npz") as archive:
-        assert f"update {json.loads(archive['header'].tobytes())['number']} stays" in done.stderr
+        number = json.loads(archive["header"].tobytes())["number"]
+    assert f"update {number} stays" in done.stderr
 
 
 def test_arrays_and_measured_truncation(tmp_path):
