@@ -145,8 +145,8 @@ class Run:
         s = self.settings
         window = next(stream(self.data.train, s.batch, s.window, epochs=None, position=self.stream.position))
         params, state = self.trees.params, None if window.fresh else self.trees.state
-        dh = self.model.injected_errors(params, window.x, window.y, state=state)
-        h = suggest_horizon(self.model.cell, params.cell, forward(self.model.cell, params.cell, window.x, state), dh)
+        tape, _, dh = self.model.errors(params, window.x, window.y, state=state)
+        h = suggest_horizon(self.model.cell, params.cell, tape, dh)
         return Truncation(min(2 * h, s.window), min(h, s.window)) if 2 * h < s.window else Truncation.chunks(s.window)
 
     def _end(self, number: int) -> None:
