@@ -16,8 +16,7 @@ from ..flow.report import GradientFlow, facts, gradient_flow
 from ..training.model import SequenceModel
 from ..training.sequences import Vocabulary
 from ..training.storage import load_model
-from .common import CommandError
-from .demo import check_folder
+from .common import CommandError, check_folder
 
 PAGE = "diagnose.html"
 HIDDEN, MOST_EXPONENTS = 64, 16

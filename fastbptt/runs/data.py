@@ -63,7 +63,7 @@ def _npz(path: str) -> Data:
     wanted = "an npz file with integer ids (N,), or with x (N, I) and y"
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in ("ids", "x", "y")}
+            arrays = {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, ValueError, EOFError, AttributeError, zlib.error) as error:
         raise FileError(f"{path}: expected {wanted}, got something else ({error})") from None
     checksum = 0
@@ -76,7 +76,7 @@ def _npz(path: str) -> Data:
     x, y = (arrays.get(name, np.zeros(0)) for name in ("x", "y"))
     if set(arrays) != {"x", "y"} or x.ndim != 2 or x.dtype.kind != "f" or len(x) != len(y):
         raise FileError(f"{path}: expected {wanted}, got "
-                        + (", ".join(f"{name} {a.shape} of {a.dtype}" for name, a in arrays.items()) or "none of these"))
+                        + (", ".join(f"{name} {a.shape} of {a.dtype}" for name, a in arrays.items()) or "no array"))
     x, kept = x.astype(np.float32), _kept(len(x), path)
     ids = y.dtype.kind in "iu"
     if y.ndim != (1 if ids else 2):

@@ -61,8 +61,6 @@ class Settings:
         if self.schedule == "cosine" and self.epochs is None:
             raise ValueError("--schedule: expected constant where only --seconds is given, got cosine, which needs an end "
                              "counted in updates; add --epochs")
-        if self.truncate == AUTO and self.layers > 1:
-            raise ValueError("--truncate: expected a number or full for several layers, got auto, which measures one cell")
         check_integer("--seed", self.seed, 0, "pass an integer from 0")
         self.truncation()
 

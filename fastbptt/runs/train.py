@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ..bptt.passes import forward
 from ..bptt.truncation import Truncation
 from ..errors import FileError, check_state
 from ..flow.lags import suggest_horizon
