@@ -8,7 +8,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastbptt.bench.report import Report
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,11 +46,23 @@ def suites_table() -> str:
     return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
 
 
+# One shape of each size class stands in the open: 18 rows. (T, B, I, H)
+SHOWN = {(100, 1, 64, 128), (100, 16, 64, 64), (100, 32, 256, 256)}
+
+
 def bench_table() -> str:
     """Forward and backward beside NumPy, PyTorch and JAX, both dtypes, all cells: about ten minutes on a quiet machine."""
     from fastbptt.bench.run import run_bench
 
-    return run_bench(dtypes=("float32", "float64"), seconds_per_case=2.0).markdown()
+    return bench_markdown(run_bench(dtypes=("float32", "float64"), seconds_per_case=2.0))
+
+
+def bench_markdown(report: Report) -> str:
+    """What all cases say in a sentence, one case of each size, and the whole table behind a fold."""
+    shown = tuple(r for r in report.results if (r.case.T, r.case.B, r.case.I, r.case.H) in SHOWN)
+    fold = f"<details><summary>All {len(report.results)} cases</summary>"
+    parts = report.summary(), replace(report, results=shown).markdown(), fold, report.markdown_rows(), "</details>"
+    return "\n\n".join(part.strip() for part in parts)
 
 
 TABLES: dict[str, Callable[[], str]] = {"demo": demo_table, "suites": suites_table, "bench": bench_table}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,6 +80,24 @@ class Report:
             f"{rates} GFLOP/s; {versions}{left_out}."
         )
 
+    def summary(self) -> str:
+        """One sentence: in how many of the cases with rivals we are the fastest side, and by how much.
+
+        Raises
+        ------
+        ValueError
+            If no case was measured with a rival.
+        """
+        ratios = sorted(result.ratio for result in self.results if result.ratio is not None)
+        if not ratios:
+            raise ValueError("results: expected a case that a rival took part in, got none; install numpy, torch or jax")
+        fastest = sum(ratio > 1 for ratio in ratios)
+        low, middle, high = (_number(ratio) for ratio in (ratios[0], statistics.median(ratios), ratios[-1]))
+        return (
+            f"fastbptt is the fastest in {fastest} of {len(ratios)} cases: the best peer takes {low} to {high} times as long, "
+            f"{middle} times in the median."
+        )
+
     def _rows(self) -> tuple[list[str], list[list[str]]]:
         header = ["case", *(f"{side} ms" for side in self.sides), "GFLOP/s", "% of product", "best peer / ours"]
         rows = []
@@ -100,12 +119,15 @@ class Report:
             table.add_row(*row)
         return table
 
-    def markdown(self) -> str:
-        """The same table in Markdown, with its caption below."""
+    def markdown_rows(self) -> str:
+        """The same table in Markdown, alone."""
         header, rows = self._rows()
         rule = ["---", *["---:"] * (len(header) - 1)]
-        lines = ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
-        return "\n".join([*lines, "", self.caption(), ""])
+        return "".join("| " + " | ".join(row) + " |\n" for row in (header, rule, *rows))
+
+    def markdown(self) -> str:
+        """The same table in Markdown, with its caption below."""
+        return f"{self.markdown_rows()}\n{self.caption()}\n"
 
     def to_json(self) -> str:
         """Everything, derived figures included."""

@@ -1,16 +1,20 @@
 """The table of cases and the sides of the bench: they agree with each other, and with the definition of truncation."""
 
 import importlib
+import importlib.util
 import os
 import time
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fastbptt import cells as library
 from fastbptt.bench.cases import CASES, CELLS, DTYPES, GATES, GROWTH_FORMS, SHAPES, Case, growth_case, select
 from fastbptt.bench.numpy_peer import TAPES, NumpyPeer, gradients, passes
-from fastbptt.bench.peers import JaxPeer, OursSide, TorchPeer, assert_same_gradients
+from fastbptt.bench.peers import PEERS, JaxPeer, OursSide, TorchPeer, assert_same_gradients
 
 TRUNCATIONS = (None, (3, 3), (3, 1), (6, 3), (4, 2), (5, 2), (9, 4), (20, 3))
 
@@ -36,6 +40,21 @@ def test_every_size_of_the_issue_is_there_for_every_cell_and_dtype():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
+def test_the_table_has_every_cell_of_the_library():
+    assert set(CELLS) == {name.lower() for name in library.CELLS}
+
+
+def test_asv_suites_take_every_case_of_the_table():
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "cells.py"
+    spec = importlib.util.spec_from_file_location("suites_of_cells", path)
+    suites = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(suites)
+    assert {suites.case_of(*values) for values in product(*suites.Forward.params)} == set(select(dtypes=DTYPES))
+    cells, sizes, sides = suites.ForwardBackward.params
+    assert {suites.case_of(*values, "float32") for values in product(cells, sizes)} == set(select())
+    assert sides == ["fastbptt", *PEERS]
+
+
 @pytest.mark.parametrize("argument", ["cells", "dtypes", "size_classes"])
 def test_select_names_what_it_does_not_know(argument):
     with pytest.raises(ValueError, match=rf"^{argument}: expected names among .*, got nonsense$"):
@@ -46,11 +65,11 @@ def test_select_names_what_it_does_not_know(argument):
 def test_flops_count_the_products_one_by_one(cell):
     case = Case(cell, T=7, B=3, I=5, H=4, dtype="float32", size_class="S")
     rows = GATES[cell] * 4
-    product = {"Ux": 2 * 7 * 3 * rows * 5, "Wh": 2 * 7 * 3 * rows * 4}
-    assert case.forward_flops == product["Ux"] + product["Wh"]
-    assert case.backward_flops == 2 * product["Wh"] + 2 * product["Ux"]  # δW, dW; dU, dx
+    flops = {"Ux": 2 * 7 * 3 * rows * 5, "Wh": 2 * 7 * 3 * rows * 4}
+    assert case.forward_flops == flops["Ux"] + flops["Wh"]
+    assert case.backward_flops == 2 * flops["Wh"] + 2 * flops["Ux"]  # δW, dW; dU, dx
     window = replace(case, truncation=(3, 1))
-    assert window.backward_flops == (3 + 1) * product["Wh"] + 2 * product["Ux"]
+    assert window.backward_flops == (3 + 1) * flops["Wh"] + 2 * flops["Ux"]
     assert replace(case, truncation=(7, 1)).flops == replace(case, truncation=(3, 3)).flops == case.flops
 
 

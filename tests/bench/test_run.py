@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,18 @@ def test_markdown_has_a_row_per_case_and_names_what_is_missing():
     assert first == "| rnn-float32-S-T100-B1-I32-H32 | 0.10 | 0.80 | 0.50 | 12.3 | 6.14 | 5.00 |"
     assert second.split(" | ")[3] == "–"
     assert "numpy left out" in caption and "1 thread" in caption and "200 in float32" in caption
+
+
+def test_summary_counts_the_cases_that_are_won():
+    found = report()
+    assert found.summary() == ("fastbptt is the fastest in 2 of 2 cases: the best peer takes 5.00 to 8.00 times as long, "
+                               "6.50 times in the median.")
+    lost = CaseResult(found.results[0].case, (Timing("fastbptt", 4e-4, 0, 1, 5, 1), Timing("torch", 3e-4, 0, 1, 5, 1)))
+    alone = CaseResult(found.results[0].case, found.results[0].timings[:1])
+    longer = replace(found, results=(*found.results, lost, alone))
+    assert "fastest in 2 of 3 cases: the best peer takes 0.75 to 8.00" in longer.summary()
+    with pytest.raises(ValueError, match="^results: expected a case that a rival took part in, got none"):
+        replace(found, results=(alone,)).summary()
 
 
 def test_json_carries_the_derived_figures():

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fastbptt.bench.cases import CELLS, DTYPES, select
+from fastbptt.bench.report import CaseResult, Report, Timing
+
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
 tables = importlib.util.module_from_spec(SPEC)
@@ -40,3 +43,15 @@ def test_readme_has_every_table_and_picture():
     for name in tables.TABLES:
         assert tables.rewrite(readme, name, "x") != readme
     assert "(docs/demo.png)" in readme and (ROOT / "docs" / "demo.png").stat().st_size > 10_000
+
+
+def test_bench_shows_a_case_of_each_size_and_folds_the_rest():
+    cases = select(dtypes=DTYPES)
+    timings = Timing("fastbptt", 1e-3, 1e-3, 1e-3, 5, 1), Timing("jax", 2e-3, 2e-3, 2e-3, 5, 1)
+    results = tuple(CaseResult(case, timings) for case in cases)
+    report = Report({"cpu": "a CPU", "cores": "2"}, None, {}, dict.fromkeys(DTYPES, 100.0), results)
+    shown, folded = tables.bench_markdown(report).split("<details>")
+    assert f"fastest in {len(cases)} of {len(cases)} cases" in shown and "a CPU" in shown
+    open_rows = [line.split()[1].split("-")[:3] for line in shown.splitlines() if line.startswith("| ") and "-T" in line]
+    assert open_rows == [[cell, dtype, size] for cell in CELLS for dtype in DTYPES for size in "SML"]
+    assert all(f"| {case.name} |" in folded for case in cases) and folded.endswith("</details>")
