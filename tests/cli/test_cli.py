@@ -4,11 +4,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import product
 
+import numpy as np
 import pytest
 
 import fastbptt as fb
-from fastbptt.commands.compile import FORMS
+from fastbptt import cli
+from fastbptt.bptt.kernels import kernels_of
+from fastbptt.cells import CELLS
+from fastbptt.commands import compile
+
+PARAMS = fb.RNNParams, fb.GRUParams, fb.GRUBeforeParams, fb.LSTMParams, fb.LSTMPeepholeParams
 
 
 def run(*arguments):
@@ -36,16 +43,34 @@ def test_gradcheck():
 
 
 def test_compile_takes_the_cells_and_dtypes_that_it_is_given():
-    done = run("compile", "--cells", "GRU", "--dtype", "float64")
+    done = run("compile", "--cells", "RNN", "--dtype", "float32")
     assert done.returncode == 0, done.stderr
-    expected = [f"GRU reset {form} float64 {kind}" for kind in ("vectors", "ids") for form in ("after", "before")]
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == expected
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["RNN float32 vectors", "RNN float32 ids"]
+
+
+def test_compile_without_arguments_takes_everything(monkeypatch, capsys):
+    taken = []
+    monkeypatch.setattr(compile, "_compile", lambda cell, dtype, ids: taken.append((cell.params_type, dtype.name, ids)))
+    assert cli.main(["compile"]) == 0
+    assert set(taken) == set(product(PARAMS, ("float32", "float64"), (False, True))) and len(taken) == 20
+    assert len(set(capsys.readouterr().out.splitlines())) == 20
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_compile_compiles_serves_truncated_gradients_too(dtype):
+    compile._compile(fb.RNN(3, 4), np.dtype(dtype), ids=False)
+    kernel = kernels_of(fb.RNN.tape_type, fb.RNN.state_type, fb.RNNParams).backward
+    compiled = len(kernel.signatures)
+    cell = fb.RNN(5, 6)
+    params, x = cell.init(dtype=dtype), np.ones((7, 2, 5), dtype)
+    tape = fb.forward(cell, params, x, lengths=[7, 3])
+    fb.backward(cell, params, tape, tape.h, fb.Truncation(4, 2))
+    assert len(kernel.signatures) == compiled
 
 
 def test_compile_knows_every_form_of_every_cell():
-    made = {fb.cells.CELLS[cell](1, 1, **options).params_type for cell, forms in FORMS.items() for options in forms.values()}
-    assert made == {fb.RNNParams, fb.GRUParams, fb.GRUBeforeParams, fb.LSTMParams, fb.LSTMPeepholeParams}
-    assert set(FORMS) == set(fb.cells.CELLS)
+    made = {CELLS[cell](1, 1, **options).params_type for cell, forms in compile.FORMS.items() for options in forms.values()}
+    assert made == set(PARAMS) and set(compile.FORMS) == set(CELLS)
 
 
 def test_bench_writes_what_it_measured(tmp_path):
