@@ -77,6 +77,9 @@ class GRU:
         r, z = sigmoid(U x + W h_{t−1} + b),    h_t = (1−z) n + z h_{t−1}
         n = tanh(U_n x + b_n + r (W_n h_{t−1} + b_hn))  with reset="after",   tanh(U_n x + b_n + W_n (r h_{t−1}))  with "before"
 
+    The tape holds per step, sequence and unit 20 bytes in float32, 40 in float64 (h, r, z, n and the recurrent part of n);
+    with reset="before" 16 and 32 (h, r, z, n).
+
     Parameters
     ----------
     input_size, hidden_size : int

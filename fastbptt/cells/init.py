@@ -58,6 +58,17 @@ def gated_blocks(cell: Any, rng: np.random.Generator, dtype: Any, recurrent: str
     return {**arrays, "U": np.ascontiguousarray(U, dtype), "W": np.ascontiguousarray(W, dtype)}
 
 
+def spectral_radius(W: Array) -> float:
+    """The largest modulus of an eigenvalue."""
+    return float(np.abs(np.linalg.eigvals(W.astype(np.float64))).max())
+
+
+def with_radius(W: Array, radius: float) -> Array:
+    """W, scaled to this spectral radius; as it is where next to nothing of it comes back on itself (no cycles)."""
+    found = spectral_radius(W)
+    return W * W.dtype.type(radius / found) if found > 1e-3 * radius else W
+
+
 def memory_bias(rng: np.random.Generator, hidden: int, forget_bias: float, chrono: int | None) -> Array | float:
     """Bias of the gate that keeps the state: one number, or drawn for dependencies of up to `chrono` steps."""
     forget_bias = check_number("forget_bias", forget_bias)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
+from ..cells import init
 from ..errors import check_lags, is_stack
 from .joint import Joint, linear_steps
 
@@ -70,8 +71,7 @@ def spectral_radius(cell: Any, params: Any) -> float | None:
     """ρ(W), the largest modulus of the eigenvalues of an RNN's W; None for cells with gates and for stacks."""
     if is_stack(cell) or cell.gates != 1:
         return None
-    W = (params if cell.mask is None else cell.masked(params)).W.astype(np.float64)
-    return float(np.abs(np.linalg.eigvals(W)).max())
+    return init.spectral_radius((params if cell.mask is None else cell.masked(params)).W)
 
 
 class JacobianNorms(NamedTuple):

@@ -5,12 +5,12 @@ import base64
 import json
 import math
 import os
-import tempfile
 import zipfile
 import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from numpy.lib import format as npy
@@ -87,15 +87,15 @@ def save_model(path: str | os.PathLike[str], model: SequenceModel, params: Model
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     """An npz file that has its name only when it is complete: written beside it, flushed to the disk, renamed."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")       # unlike those of tempfile, with the user's umask
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 

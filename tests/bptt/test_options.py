@@ -89,6 +89,21 @@ def test_mask_is_a_network_without_these_weights():
     assert not cell.mask.flags.writeable
 
 
+@pytest.mark.parametrize("gain", [0.5, 1.3])
+@pytest.mark.parametrize("excitatory", [0.5, 0.8])
+def test_init_under_signs_and_mask_keeps_the_spectral_radius(gain, excitatory):
+    H = 60
+    signs, mask = np.where(np.arange(H) < excitatory * H, 1, -1), np.random.default_rng(0).random((H, H)) < 0.3
+    W = fb.RNN(2, H, signs=signs, mask=mask).init(seed=3, gain=gain, dtype=np.float64).W
+    assert (W * signs >= 0).all() and not W[~mask].any()
+    np.testing.assert_allclose(np.abs(np.linalg.eigvals(W)).max(), gain, rtol=1e-9)
+
+
+def test_init_of_a_network_without_cycles_is_left_as_it_is():
+    free, lower = fb.RNN(2, 9), fb.RNN(2, 9, mask=np.tri(9, k=-1))
+    np.testing.assert_array_equal(lower.init(seed=1).W, free.init(seed=1).W * np.tri(9, k=-1, dtype=np.float32))
+
+
 def test_signs_and_mask_hold_through_training(tmp_path):
     rng = np.random.default_rng(2)
     signs, mask = rng.integers(-1, 2, size=8), ~np.eye(8, dtype=bool)
