@@ -226,9 +226,9 @@ def backward(cell: Any, params: Any, tape: CheckpointTape, dh: Array | DhFunctio
         dx = grads.x[start:stop] if grads.x.size else grads.x
         threads, launcher = segments.threads(stop - start)
         try:
-            segments.kernels.backward(tuple(parts), (tuple(grads.params), dx, tuple(grads.state)),
-                                              (error, carry, outgoing), rows, tuple(part), tuple(tape.initial),
-                                              tuple(segments.params), tuple(options), WHOLE, threads, launcher)
+            segments.kernels.backward(tuple(parts), tuple(grads.params), dx, tuple(grads.state), error, carry, outgoing, rows,
+                                      tuple(part), tuple(tape.initial), tuple(segments.params), tuple(options), WHOLE,
+                                      threads, launcher)
         finally:
             leave_threads(launcher)
         carry = outgoing
@@ -238,7 +238,7 @@ def backward(cell: Any, params: Any, tape: CheckpointTape, dh: Array | DhFunctio
         back(i * stretch, min(T, (i + 1) * stretch), tape.states[i], schedule.levels - 1)
     for total, left in zip(grads.state, carry, strict=True):
         total += left
-    segments.kernels.add_up((tuple(grads.params), grads.x, tuple(grads.state)), tuple(parts), segments.rows(1), tuple(first),
+    segments.kernels.add_up(tuple(grads.params), tuple(grads.state), tuple(parts), segments.rows(1), tuple(first),
                             tuple(tape.initial), tuple(segments.params))
     if cell.mask is not None:
         grads.params.W[~cell.mask] = 0

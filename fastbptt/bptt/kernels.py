@@ -4,8 +4,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from ..arrays import Batch, Grads, Options
-from ..cells.protocol import Errors, Parts, measure
+from ..arrays import Batch, Options
+from ..cells.protocol import Parts, measure
 from ..cells.scan import (
     add_parts,
     block_steps,
@@ -15,7 +15,7 @@ from ..cells.scan import (
     scan_segment,
     start_tape,
 )
-from ..engine.jit import kernel
+from ..engine.jit import kernel, njit
 from ..engine.tuples import named
 from .truncation import Plan, passes_of_plan, plan_passes
 
@@ -35,31 +35,35 @@ class Kernels(NamedTuple):
     """Adds the parts to the gradients."""
 
 
+@njit(allocates=True)
+def run_plan(plan, parts, dparams, dx, dstate, dh, incoming, outgoing, tape, batch, initial, params, options, threads, launcher):
+    """The passes of a plan, added to the gradients; where parts are given, to these."""
+    d = measure(params, tape, initial)
+    passes = passes_of_plan(plan, batch, d.T, d.H, options.clip > 0)
+    whole = parts.inputs.size == 0
+    kept = empty_parts(passes, batch, params, initial, d) if whole else Parts(parts.inputs, parts.state, parts.initial)
+    scan_segment(kept, dx, dh, incoming, outgoing, tape, batch, initial, params, options, passes, threads, launcher)
+    if whole:
+        add_parts(dparams, dstate, kept, batch, d)
+
+
 @cache
 def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
     """The entry points for the tuples of a cell."""
 
-    @kernel
+    @kernel(allocates=False)
     def forward_kernel(tape, batch, initial, params, options, threads, launcher):
-        saved, first = named(tape, tape_type), named(initial, state_type)
-        given = named(batch, Batch)
+        saved, first, given = named(tape, tape_type), named(initial, state_type), named(batch, Batch)
         if given.start == 0:
             start_tape(saved, first)
         scan_forward(saved, given, first, named(params, params_type), named(options, Options), threads, launcher)
 
-    @kernel
-    def backward_kernel(parts, grads, errors, tape, batch, initial, params, options, plan, threads, launcher):
-        given, weights = named(batch, Batch), named(params, params_type)
-        first, saved = named(initial, state_type), named(tape, tape_type)
-        dgiven = Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type))
-        passed = Errors(errors[0], named(errors[1], state_type), named(errors[2], state_type))
-        d = measure(weights, saved, first)
-        passes = passes_of_plan(named(plan, Plan), given, d.T, d.H, options[2] > 0)
-        whole = parts[0].size == 0
-        kept = empty_parts(passes, given, weights, first, d) if whole else named(parts, Parts)
-        scan_segment(kept, dgiven, passed, saved, given, first, weights, named(options, Options), passes, threads, launcher)
-        if whole:
-            add_parts(dgiven, kept, given, d)
+    @kernel(allocates=False)
+    def backward_kernel(parts, dparams, dx, dstate, dh, incoming, outgoing, tape, batch, initial, params, options, plan, threads,
+                        launcher):
+        run_plan(named(plan, Plan), named(parts, Parts), named(dparams, params_type), dx, named(dstate, state_type), dh,
+                 named(incoming, state_type), named(outgoing, state_type), named(tape, tape_type), named(batch, Batch),
+                 named(initial, state_type), named(params, params_type), named(options, Options), threads, launcher)
 
     @kernel
     def parts_for(tape, batch, initial, params):
@@ -71,11 +75,9 @@ def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
         steps = block_steps(crew, (d.B + passes.shards - 1) // passes.shards, d)
         return (parts.inputs, parts.state, parts.initial), steps
 
-    @kernel
-    def add_up(grads, parts, tape, batch, initial, params):
+    @kernel(allocates=False)
+    def add_up(dparams, dstate, parts, tape, batch, initial, params):
         d = measure(named(params, params_type), named(tape, tape_type), named(initial, state_type))
-        add_parts(Grads(named(grads[0], params_type), grads[1], named(grads[2], state_type)), named(parts, Parts),
-                  named(batch, Batch), d)
+        add_parts(named(dparams, params_type), named(dstate, state_type), named(parts, Parts), named(batch, Batch), d)
 
     return Kernels(forward_kernel, backward_kernel, parts_for, add_up)
-

@@ -201,7 +201,7 @@ def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, df
     options = cell.options if clip == 0 else cell.options._replace(clip=clip)
     threads, launcher = _enter(cell, batch, 2, _rows(batch, plan))
     try:
-        kernel(NO_PARTS[dh.dtype], (tuple(grads.params), grads.x, dstate), (dh, tuple(dfinal), dstate), tuple(tape.arrays),
+        kernel(NO_PARTS[dh.dtype], tuple(grads.params), grads.x, dstate, dh, tuple(dfinal), dstate, tuple(tape.arrays),
                tuple(batch), tuple(tape.initial), tuple(params), tuple(options), tuple(plan), threads, launcher)
     finally:
         leave_threads(launcher)

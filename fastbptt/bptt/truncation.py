@@ -10,6 +10,7 @@ from ..arrays import Array
 from ..cells.protocol import Passes
 from ..cells.scan import PASS_ROWS, descending, steps_here
 from ..engine.jit import njit
+from ..engine.primitives import empty, maximum, minimum, zeros
 from ..engine.shards import MAX_SHARDS, shard_count
 from ..errors import check_truncation
 
@@ -118,7 +119,7 @@ def _plan_full(batch, T, hidden):
     """One pass for every sequence, dealt out longest first: a unit for every shard."""
     order = descending(batch.lengths)
     shards = shard_count(order.size, hidden)
-    rows, bounds = np.empty((order.size, 4), np.int64), np.zeros(shards + 1, np.int64)
+    rows, bounds = empty((order.size, 4), np.int64), zeros(shards + 1, np.int64)
     m = 0
     for s in range(shards):
         for i in range(s, order.size, shards):
@@ -135,45 +136,45 @@ def _plan_chunks(batch, k, longest):
     the same unit: what two passes add to one step is added in a fixed order.
     """
     B = batch.lengths.size
-    chunks = max(1, longest // k)
-    together = max(1, min(PASS_ROWS // B, chunks // MAX_SHARDS))
+    chunks = maximum(1, longest // k)
+    together = maximum(1, minimum(PASS_ROWS // B, chunks // MAX_SHARDS))
     units = (chunks + together - 1) // together
-    rows, bounds = np.empty((2 * chunks * B, 4), np.int64), np.zeros(units + 1, np.int64)
+    rows, bounds = empty((2 * chunks * B, 4), np.int64), zeros(units + 1, np.int64)
     m = 0
     for unit in range(units):
         first = (units - 1 - unit) * together
-        for c in range(min(first + together, chunks) - 1, first - 1, -1):
+        for c in range(minimum(first + together, chunks) - 1, first - 1, -1):
             for b in range(B):
                 length = batch.lengths[b]
-                if max(1, length // k) == c + 1 and length % k > 0:
-                    m = _write(rows, m, b, length, length // k * k, max(0, length - k))
+                if maximum(1, length // k) == c + 1 and length % k > 0:
+                    m = _write(rows, m, b, length, length // k * k, maximum(0, length - k))
                 if (c + 1) * k <= length:
                     m = _write(rows, m, b, (c + 1) * k, c * k, c * k)
         bounds[unit + 1] = m
-    return Passes(rows[:m], bounds, min(MAX_SHARDS, units), False, False)
+    return Passes(rows[:m], bounds, minimum(MAX_SHARDS, units), False, False)
 
 
 @njit(allocates=True)
 def _plan_overlapping(batch, horizon, stride, apart):
     """All ends of every sequence, cut into units long enough that reaching back before their own steps costs little."""
-    ends = max(PASS_ROWS, (4 * horizon + stride - 1) // stride)
+    ends = maximum(PASS_ROWS, (4 * horizon + stride - 1) // stride)
     total, units = 0, 0
     for length in batch.lengths:
         n = 1 if length <= horizon and not apart else (length + stride - 1) // stride
         total += n
         units += (n + ends - 1) // ends
-    rows, bounds = np.empty((total, 4), np.int64), np.zeros(units + 1, np.int64)
+    rows, bounds = empty((total, 4), np.int64), zeros(units + 1, np.int64)
     m, unit = 0, 0
     for b in range(batch.lengths.size):
         length = batch.lengths[b]
         n = 1 if length <= horizon and not apart else (length + stride - 1) // stride
         for i in range(n):
-            end = length if n == 1 else min((i + 1) * stride, length)
-            m = _write(rows, m, b, end, i * stride, max(0, end - horizon))
+            end = length if n == 1 else minimum((i + 1) * stride, length)
+            m = _write(rows, m, b, end, i * stride, maximum(0, end - horizon))
             if (i + 1) % ends == 0 or i + 1 == n:
                 unit += 1
                 bounds[unit] = m
-    return Passes(rows, bounds, min(MAX_SHARDS, units), False, True)
+    return Passes(rows, bounds, minimum(MAX_SHARDS, units), False, True)
 
 
 @njit(allocates=True)
@@ -194,12 +195,12 @@ def plan_passes(batch, T, horizon, stride, hidden, apart=False):
     """
     longest = 0
     for length in batch.lengths:
-        longest = max(longest, length)
+        longest = maximum(longest, length)
     if horizon >= longest and (stride >= longest or not apart):
         return _plan_full(batch, T, hidden)
     if stride == horizon:
         return _plan_chunks(batch, horizon, longest)
-    return _plan_overlapping(batch, min(horizon, longest), stride, apart)
+    return _plan_overlapping(batch, minimum(horizon, longest), stride, apart)
 
 
 @njit(allocates=True)
@@ -207,8 +208,8 @@ def given_passes(rows, hidden):
     """Passes no two of which share a step, in equal units."""
     n = rows.shape[0]
     shards = shard_count(n, hidden)
-    units = max(shards, (n + PASS_ROWS - 1) // PASS_ROWS)
-    bounds = np.empty(units + 1, np.int64)
+    units = maximum(shards, (n + PASS_ROWS - 1) // PASS_ROWS)
+    bounds = empty(units + 1, np.int64)
     for unit in range(units + 1):
         bounds[unit] = n * unit // units
     return Passes(rows, bounds, shards, False, False)

@@ -27,6 +27,7 @@ from ..engine.activations import sigmoid, sigmoid_grad, tanh, tanh_grad
 from ..engine.gemm import columns_times_panels, rows_times_panels
 from ..engine.jit import njit, overload
 from ..engine.panels import add_row, gather_row, pack_rows, pack_transposed, panel_place, put, take, vectors_in
+from ..engine.primitives import empty
 from ..errors import check_choice, check_size
 from . import init, protocol
 from .inputs import gather_panels, take_before
@@ -295,7 +296,7 @@ def _pack_forward(params, dims):
 
     def pack(params, dims):
         H, Hp, W = dims.H, dims.Hp, simd.flat(params.W)
-        out = np.empty(H * 3 * Hp, params.W.dtype)
+        out = empty(H * 3 * Hp, params.W.dtype)
         for g in range(2):
             pack_transposed(out, 0, H, vectors_in(2 * Hp, out), g * Hp, W, g * H, H, H)
         pack_transposed(out, H * 2 * Hp, H, vectors_in(Hp, out), 0, W, 2 * H, H, H)
@@ -310,7 +311,7 @@ def _pack_backward(params, dims):
 
     def pack(params, dims):
         H, Hp, W = dims.H, dims.Hp, simd.flat(params.W)
-        out = np.empty(3 * Hp * Hp, params.W.dtype)
+        out = empty(3 * Hp * Hp, params.W.dtype)
         for g in range(2):
             pack_rows(out, 0, 2 * Hp, g * Hp, W, g * H, H, Hp, H, vectors_in(Hp, out))
         pack_rows(out, 2 * Hp * Hp, Hp, 0, W, 2 * H, H, Hp, H, vectors_in(Hp, out))

@@ -21,6 +21,7 @@ from ..engine.panels import (
     take,
     vectors_in,
 )
+from ..engine.primitives import empty
 from .protocol import layout
 
 
@@ -39,13 +40,13 @@ def pack_inputs(x, params, dims):
 @overload(pack_inputs, allocates=True)
 def _pack_inputs(x, params, dims):
     if _is_ids(x):
-        return lambda x, params, dims: np.empty(0, params.U.dtype)
+        return lambda x, params, dims: empty(0, params.U.dtype)
 
     def dense(x, params, dims):
         lay = layout(params)
         K = dims.I + 1
         vectors = vectors_in(lay.in_count * dims.Hp, params.U)
-        out = np.empty(K * vectors * simd.lanes(params.U), params.U.dtype)
+        out = empty(K * vectors * simd.lanes(params.U), params.U.dtype)
         flat, b = simd.flat(params.U), params.b
         for p in range(lay.in_count):
             g = (p + lay.in_turn) % lay.in_count
@@ -148,24 +149,23 @@ def gather_inputs(out, x, places, count, vectors, dims):
         out[place + m * step] = 1
 
 
-def input_errors(x, dx, places, weights, params, work, count, dims):
-    """Add ∂L/∂x = δ U of `count` rows to rows `places` of dx, if it is wanted (not of size 0)."""
+def input_errors(x, dx, rows, weights, params, work, count, dims):
+    """Add ∂L/∂x = δ U of `count` rows to `rows` of dx (flat), if it is wanted (not of size 0)."""
     raise NotImplementedError
 
 
 @overload(input_errors)
-def _input_errors(x, dx, places, weights, params, work, count, dims):
+def _input_errors(x, dx, rows, weights, params, work, count, dims):
     if _is_ids(x):
-        return lambda x, dx, places, weights, params, work, count, dims: None
+        return lambda x, dx, rows, weights, params, work, count, dims: None
 
-    def dense(x, dx, places, weights, params, work, count, dims):
+    def dense(x, dx, rows, weights, params, work, count, dims):
         if dx.size > 0:
             width = padded(dims.I, dx)
             rows_times_panels(work.scratch, 0, width, work.delta, 0, dims.row, count, layout(params).in_count * dims.Hp,
                               weights, 0, vectors_in(width, dx), False)
-            to = simd.flat(dx)
             for m in range(count):
-                add_row(to, places[m] * dims.I, work.scratch, m * width, dims.I)
+                add_row(dx, rows[m] * dims.I, work.scratch, m * width, dims.I)
     return dense
 
 
@@ -177,13 +177,13 @@ def pack_input_gradient(x, params, dims):
 @overload(pack_input_gradient, allocates=True)
 def _pack_input_gradient(x, params, dims):
     if _is_ids(x):
-        return lambda x, params, dims: np.empty(0, params.U.dtype)
+        return lambda x, params, dims: empty(0, params.U.dtype)
 
     def dense(x, params, dims):
         lay = layout(params)
         K = lay.in_count * dims.Hp
         vectors = vectors_in(padded(dims.I, params.U), params.U)
-        out = np.empty(K * vectors * simd.lanes(params.U), params.U.dtype)
+        out = empty(K * vectors * simd.lanes(params.U), params.U.dtype)
         flat = simd.flat(params.U)
         for p in range(lay.in_count):
             g = (p + lay.in_turn) % lay.in_count

@@ -12,6 +12,8 @@ from ..engine import simd
 from ..engine.gemm import columns_times_panels
 from ..engine.jit import njit, overload
 from ..engine.panels import add_row, pack_rows, pack_transposed, vectors_in
+from ..engine.primitives import empty
+from ..engine.tuples import tuple_kind
 from . import protocol
 from .inputs import gather_panels
 from .protocol import layout
@@ -21,16 +23,16 @@ OTHERWISE: set[type] = set()
 
 
 def is_of(params: types.Type, *kinds: type) -> bool:
-    """Whether `params` is the Numba type of one of these `Params`."""
-    return isinstance(params, types.BaseNamedTuple) and params.instance_class in kinds
+    """Whether `params` is the Numba type of one of these `Params`, or of its address."""
+    return tuple_kind(params) in kinds
 
 
 def _common(params: types.Type) -> bool:
-    return isinstance(params, types.BaseNamedTuple) and params.instance_class not in OTHERWISE
+    return tuple_kind(params) is not None and tuple_kind(params) not in OTHERWISE
 
 
 def _nothing_own(params: types.Type) -> bool:
-    return isinstance(params, types.BaseNamedTuple) and params.fields == ("U", "W", "b")
+    return getattr(tuple_kind(params), "_fields", None) == ("U", "W", "b")
 
 
 # ---------------------------------------------------------------------------------------------- packing
@@ -40,7 +42,7 @@ def _nothing_own(params: types.Type) -> bool:
 def forward_recurrent(W, first, gates, dims):
     """`gates` gates of W from gate `first` on, transposed, as panels of K = H rows."""
     vectors = vectors_in(gates * dims.Hp, W)
-    out = np.empty(dims.H * vectors * simd.lanes(W), W.dtype)
+    out = empty(dims.H * vectors * simd.lanes(W), W.dtype)
     for g in range(gates):
         pack_transposed(out, 0, dims.H, vectors, g * dims.Hp, simd.flat(W), (first + g) * dims.H, dims.H, dims.H)
     return out
@@ -50,7 +52,7 @@ def forward_recurrent(W, first, gates, dims):
 def backward_recurrent(W, first, gates, dims):
     """`gates` gates of W from gate `first` on as panels of K = gates · Hp rows, zero where padded."""
     K, vectors = gates * dims.Hp, vectors_in(dims.Hp, W)
-    out = np.empty(K * vectors * simd.lanes(W), W.dtype)
+    out = empty(K * vectors * simd.lanes(W), W.dtype)
     for g in range(gates):
         pack_rows(out, 0, K, g * dims.Hp, simd.flat(W), (first + g) * dims.H, dims.H, dims.Hp, dims.H, vectors)
     return out
@@ -93,7 +95,7 @@ def add_recurrent(dW, partial, gates, dims):
 
 @overload(protocol.state_partial)
 def _state_partial(params, dims):
-    if not isinstance(params, types.BaseNamedTuple):
+    if tuple_kind(params) is None:
         return None
     return lambda params, dims: layout(params).rec_count * dims.Hp * dims.Hp + protocol.own_partial(params, dims)
 
@@ -112,7 +114,7 @@ def _state_gradients(params, tape, initial, partial, work, count, dims):
 
 @overload(protocol.add_state_partial)
 def _add_state_partial(dparams, partial, dims):
-    if not isinstance(dparams, types.BaseNamedTuple):
+    if tuple_kind(dparams) is None:
         return None
 
     def add(dparams, partial, dims):

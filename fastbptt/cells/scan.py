@@ -11,7 +11,7 @@ Where a reset precedes the step, the state before it is row b of `initial`, writ
 """
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from ..engine import simd
 from ..engine.fork import run_shards
 from ..engine.jit import njit
 from ..engine.panels import add_row, copy_row, gather_row, padded
+from ..engine.primitives import empty, maximum, minimum, zeros
 from ..engine.shards import block_rows, shard_count
+from ..engine.tuples import refer
 from .inputs import (
     add_input_partial,
     input_errors,
@@ -50,14 +52,14 @@ from .protocol import (
 def descending(keys):
     """Indices of `keys` (integers ≥ 0) by descending key, equal ones in their order: a counting sort, nothing to do if sorted."""
     n = keys.size
-    order = np.empty(n, np.int64)
+    order = empty(n, np.int64)
     largest, is_sorted = 0, True
     for i in range(n):
         order[i] = i
-        largest = max(largest, keys[i])
+        largest = maximum(largest, keys[i])
         is_sorted &= i == 0 or keys[i - 1] >= keys[i]
     if not is_sorted:
-        places = np.zeros(largest + 2, np.int64)
+        places = zeros(largest + 2, np.int64)
         for i in range(n):
             places[largest - keys[i] + 1] += 1
         for k in range(largest + 1):
@@ -78,7 +80,7 @@ def load_state(state, i, source, b, dims):
 @njit(forceinline=True)
 def steps_here(batch, b, T):
     """How many of the T steps of these arrays sequence b takes part in."""
-    return min(max(batch.lengths[b] - batch.start, 0), T)
+    return minimum(maximum(batch.lengths[b] - batch.start, 0), T)
 
 
 @njit
@@ -100,6 +102,49 @@ TIME_ROWS = 1024     # steps times rows between two such deals
 TIME_FLOPS = 4e6     # of the products of a call: less is not worth the wait for other threads (docs/performance.md)
 
 
+class Forward(NamedTuple):
+    """What the shards of a forward scan share."""
+
+    order: Any
+    """Sequences, longest first."""
+    shards: int
+    crew: Any
+    panels: Any
+    tape: Any
+    batch: Any
+    initial: Any
+    params: Any
+    options: Any
+
+
+class Backward(NamedTuple):
+    """What the shards of a backward scan share."""
+
+    parts: Any
+    halo: Any
+    crew: Any
+    panels: Any
+    dx: Any
+    dh: Any
+    incoming: Any
+    outgoing: Any
+    tape: Any
+    batch: Any
+    initial: Any
+    params: Any
+    options: Any
+    passes: Any
+
+
+class Block(NamedTuple):
+    """The first `count` rows of `work`, to be dealt out in pieces: by the given shard of a job."""
+
+    shard: int
+    count: int
+    work: Any
+    job: Any
+
+
 class Crew(NamedTuple):
     """Who does the products of a shard: so many pieces of time, on so many threads of `launcher` (0: the shard's own)."""
 
@@ -116,7 +161,7 @@ def crew_of(shards, batch, d, threads, launcher):
     """
     longest = 0
     for b in range(batch.lengths.size):
-        longest = max(longest, batch.lengths[b])
+        longest = maximum(longest, batch.lengths[b])
     if shards == 1 and 2.0 * longest * d.B * d.row * (d.Hp + 2 * d.I) >= TIME_FLOPS:
         return Crew(TIME_PIECES, threads, launcher)
     return Crew(1, 1, 0)
@@ -125,31 +170,29 @@ def crew_of(shards, batch, d, threads, launcher):
 @njit
 def block_steps(crew, rows, d):
     """Steps of a block of full scans in which the largest shard has so many rows: what a segment has to be a multiple of."""
-    most = TIME_ROWS if crew.pieces > 1 else block_rows(d.row + max(d.x_row, d.Hp))
-    return max(1, most // min(rows, PASS_ROWS))
+    most = TIME_ROWS if crew.pieces > 1 else block_rows(d.row + maximum(d.x_row, d.Hp))
+    return maximum(1, most // minimum(rows, PASS_ROWS))
 
 
 # ---------------------------------------------------------------------------------------------- forward
 
 
 @njit(allocates=True)
-def forward_shard(shard, arguments):
+def forward_shard(shard, job):
     """All steps of one shard's sequences."""
-    order, shards, crew, panels, tape, batch, initial, params, options = arguments
-    d = measure(params, tape, initial)
+    d = measure(job.params, job.tape, job.initial)
+    order, shards = job.order, job.shards
     n = (order.size - shard + shards - 1) // shards
-    rows, lengths = np.empty(n, np.int64), np.empty(n, np.int64)
-    size = block_rows(d.row + max(d.x_row, d.Hp))
-    steps = min(d.T, block_steps(crew, (order.size + shards - 1) // shards, d))
-    dtype = params.U.dtype
-    work = ForwardWork(np.empty(steps * n * d.row, dtype), np.empty(n * d.state_row, dtype), panels.state,
-                       np.empty(steps * n, np.int64), np.empty(crew.pieces * min(size, steps * n) * d.x_row, dtype))
+    rows, lengths = empty(n, np.int64), empty(n, np.int64)
+    size = block_rows(d.row + maximum(d.x_row, d.Hp))
+    steps = minimum(d.T, block_steps(job.crew, (order.size + shards - 1) // shards, d))
+    dtype = job.params.U.dtype
     for i in range(n):
         rows[i] = order[shard + i * shards]
-        lengths[i] = steps_here(batch, rows[i], d.T)
-        load_first(work.state, i, tape, len(initial), rows[i], d)
-    step_through(rows, lengths, steps, crew, work, panels, tape, batch, initial, params, options, d)
-    hold_states(rows, lengths, tape, len(initial), d)
+        lengths[i] = steps_here(job.batch, rows[i], d.T)
+    work = ForwardWork(empty(steps * n * d.row, dtype), empty(n * d.state_row, dtype), job.panels.state,
+                       empty(steps * n, np.int64), empty(job.crew.pieces * minimum(size, steps * n) * d.x_row, dtype))
+    step_through(rows, lengths, steps, work, job, d)
 
 
 @njit
@@ -160,29 +203,34 @@ def load_first(state, i, tape, states, b, dims):
 
 
 @njit
-def prepare(piece, arguments):
+def prepare(piece, block):
     """Working rows of one piece of a block: what does not depend on the state."""
-    pieces, m, work, panels, batch, params, d = arguments
+    job, work = block.job, block.work
+    batch, params, pieces, m = job.batch, job.params, job.crew.pieces, block.count
+    d = measure(params, job.tape, job.initial)
     size = work.inputs.size // d.x_row // pieces
     stop = m * (piece + 1) // pieces
     for first in range(m * piece // pieces, stop, size):
-        count = min(size, stop - first)
+        count = minimum(size, stop - first)
         z, places = work.z[first * d.row:], work.places[first:]
-        input_rows(batch.x, z, work.inputs[piece * size * d.x_row:], panels.inputs, params, places, count, d)
+        input_rows(batch.x, z, work.inputs[piece * size * d.x_row:], job.panels.inputs, params, places, count, d)
         start_rows(params, z, count, d)
         if batch.noise.size > 0:
             add_noise(z, batch.noise, places, count, d)
 
 
 @njit
-def step_through(rows, lengths, steps, crew, work, panels, tape, batch, initial, params, options, d):
+def step_through(rows, lengths, steps, work, job, d):
     """Blocks of `steps` steps: first what does not depend on the state, for all of them, then step after step."""
-    n = rows.size
+    w, n = refer(work), rows.size
+    batch, crew = job.batch, job.crew
     has_resets = batch.resets.size > 0
+    for i in range(n):
+        load_first(w.state, i, job.tape, len(job.initial), rows[i], d)
     for start in range(0, lengths[0], steps):
-        stop = min(start + steps, lengths[0])
-        m = list_places(work.places, rows, lengths, start, stop, d.B)
-        run_shards(prepare, (crew.pieces, m, work, panels, batch, params, d), crew.pieces, crew.threads, crew.launcher)
+        stop = minimum(start + steps, lengths[0])
+        m = list_places(w.places, rows, lengths, start, stop, d.B)
+        run_shards(prepare, Block(0, m, w, job), crew.pieces, crew.threads, crew.launcher)
         first = 0
         for t in range(start, stop):
             while lengths[n - 1] <= t:
@@ -190,9 +238,10 @@ def step_through(rows, lengths, steps, crew, work, panels, tape, batch, initial,
             if has_resets:
                 for i in range(n):
                     if batch.resets[t, rows[i]]:
-                        load_state(work.state, i, initial, rows[i], d)
-            step_forward(params, options, tape, work, d, first, n)
+                        load_state(w.state, i, job.initial, rows[i], d)
+            step_forward(job.params, job.options, job.tape, w, d, first, n)
             first += n
+    hold_states(rows, lengths, job.tape, len(job.initial), d)
 
 
 @njit
@@ -248,53 +297,53 @@ def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
     order = descending(batch.lengths)       # as steps go on, the rows still running are the first n
     shards = shard_count(order.size, d.H)
     crew = crew_of(shards, batch, d, threads, launcher)
-    run_shards(forward_shard, (order, shards, crew, panels, tape, batch, initial, params, options), shards, threads, launcher)
+    run_shards(forward_shard, Forward(order, shards, crew, panels, tape, batch, initial, params, options), shards, threads, launcher)
 
 
 # ---------------------------------------------------------------------------------------------- backward
 
 
 @njit(allocates=True)
-def backward_shard(shard, arguments):
+def backward_shard(shard, job):
     """All passes of one shard, unit after unit."""
-    all_parts, halo, crew, panels, grads, errors, tape, batch, initial, params, options, passes = arguments
-    d = measure(params, tape, initial)
-    parts = Parts(all_parts.inputs[shard], all_parts.state[shard], all_parts.initial[shard])
-    width = max(padded(d.I + 1, params.U), d.Hp)
-    size = block_rows(d.row + max(d.x_row, d.Hp))
+    d = measure(job.params, job.tape, job.initial)
+    passes, crew = job.passes, job.crew
+    bounds, shards, full, overlap = passes.bounds, passes.shards, passes.full, passes.overlap
+    width = maximum(padded(d.I + 1, job.params.U), d.Hp)
+    size = block_rows(d.row + maximum(d.x_row, d.Hp))
     count = size
-    units = passes.bounds.size - 1
+    units = bounds.size - 1
     largest = 0
-    for unit in range(shard, units, passes.shards):
-        largest = max(largest, passes.bounds[unit + 1] - passes.bounds[unit])
-    if passes.full:
-        count = min(d.T, block_steps(crew, (d.B + passes.shards - 1) // passes.shards, d)) * min(largest, PASS_ROWS)
-    dtype = params.U.dtype
-    work = BackwardWork(np.empty(count * d.row, dtype), np.zeros(largest * d.state_row, dtype), panels.state,
-                        np.empty(count, np.int64), np.empty(count, np.int64),
-                        np.empty(crew.pieces * min(size, count) * width, dtype))
-    for unit in range(shard, units, passes.shards):
-        rows = passes.rows[passes.bounds[unit]:passes.bounds[unit + 1]]
-        if passes.full:
-            back_by_time(rows, shard, crew, work, all_parts, panels, grads, errors, tape, batch, initial, params, options, d)
+    for unit in range(shard, units, shards):
+        largest = maximum(largest, bounds[unit + 1] - bounds[unit])
+    if full:
+        count = minimum(d.T, block_steps(crew, (d.B + shards - 1) // shards, d)) * minimum(largest, PASS_ROWS)
+    dtype = job.params.U.dtype
+    work = BackwardWork(empty(count * d.row, dtype), zeros(largest * d.state_row, dtype), job.panels.state,
+                        empty(count, np.int64), empty(count, np.int64),
+                        empty(crew.pieces * minimum(size, count) * width, dtype))
+    steps = empty(count if overlap else 0, np.int64)
+    for unit in range(shard, units, shards):
+        rows = passes.rows[bounds[unit]:bounds[unit + 1]]
+        if full:
+            back_by_time(rows, shard, work, job, d)
         else:
-            total = np.zeros((rows[-1, 1] - rows[0, 3]) * d.row if passes.overlap else 0, dtype)
+            total = zeros((rows[-1, 1] - rows[0, 3]) * d.row if overlap else 0, dtype)
             for start in range(0, rows.shape[0], PASS_ROWS):
-                back_by_lag(longest_first(rows, start), total, rows[0, 3], work, parts, panels, grads, errors, tape, batch,
-                            initial, params, options, d)
-            if passes.overlap:
-                products_of_total(rows, total, halo[unit], work, parts, panels, grads, tape, batch, initial, params, d)
+                back_by_lag(longest_first(rows, start), total, rows[0, 3], shard, work, job, d)
+            if overlap:
+                products_of_total(rows, total, simd.flat(job.halo[unit]), steps, shard, work, job, d)
 
 
 @njit(allocates=True)
 def longest_first(rows, start):
     """The passes of one block, those over most steps first."""
-    n = min(PASS_ROWS, rows.shape[0] - start)
-    steps = np.empty(n, np.int64)
+    n = minimum(PASS_ROWS, rows.shape[0] - start)
+    steps = empty(n, np.int64)
     for i in range(n):
         steps[i] = rows[start + i, 1] - rows[start + i, 3]
     order = descending(steps)
-    block = np.empty((n, 4), np.int64)
+    block = empty((n, 4), np.int64)
     for i in range(n):
         for k in range(4):
             block[i, k] = rows[start + order[i], k]
@@ -302,41 +351,43 @@ def longest_first(rows, start):
 
 
 @njit
-def back_by_time(passes, shard, crew, work, all_parts, panels, grads, errors, tape, batch, initial, params, options, d):
+def back_by_time(passes, shard, work, job, d):
     """Full passes, longest first: all at the same step, a pass joins at its end; products over blocks of steps.
 
     The blocks begin at multiples of their number of steps, so that a call over a segment of the steps adds up the same.
     """
-    size = min(passes.shape[0], PASS_ROWS)
+    size = minimum(passes.shape[0], PASS_ROWS)
     steps = work.places.size // size
-    parts = part_of(all_parts, shard)
+    crew, incoming = job.crew, job.incoming
+    parts = refer(part_of(job.parts, shard))
     for stop in range((passes[0, 1] - 1) // steps * steps, -1, -steps):
         for first in range(0, passes.shape[0], size):
-            block = passes[first:min(first + size, passes.shape[0])]
-            w = BackwardWork(work.delta, work.carry[first * d.state_row:], work.weights, work.places, work.before, work.scratch)
+            block = passes[first:minimum(first + size, passes.shape[0])]
+            w = refer(BackwardWork(work.delta, work.carry[first * d.state_row:], work.weights, work.places, work.before,
+                                   work.scratch))
             m, n = 0, 0
             while n < block.shape[0] and block[n, 1] > stop + steps:
                 n += 1
-            for t in range(min(stop + steps, block[0, 1]), stop, -1):
+            for t in range(minimum(stop + steps, block[0, 1]), stop, -1):
                 while n < block.shape[0] and block[n, 1] >= t:
-                    load_state(w.carry, n, errors.incoming, block[n, 0], d)
+                    load_state(w.carry, n, incoming, block[n, 0], d)
                     n += 1
-                step_back(block, n, t, 0, m, w, parts, errors, tape, batch, initial, params, options, d)
+                step_back(block, n, t, 0, m, w, parts, job, d)
                 m += n
-            run_shards(products_of_piece, (shard, crew.pieces, m, all_parts, panels, grads, w, tape, batch, initial, params, d),
-                       crew.pieces, crew.threads, crew.launcher)
+            run_shards(products_of_piece, Block(shard, m, w, job), crew.pieces, crew.threads, crew.launcher)
 
 
 @njit
-def back_by_lag(passes, total, low, work, parts, panels, grads, errors, tape, batch, initial, params, options, d):
+def back_by_lag(passes, total, low, shard, work, job, d):
     """A block of passes, longest first: all at the same distance from their ends.
 
     total : flat; where it is not empty, δ of step t is added to its row t − 1 − low, and the products are left for later.
     """
     n = passes.shape[0]
+    w, parts, dx = refer(work), refer(part_of(job.parts, shard)), simd.flat(job.dx)
     for i in range(n):
-        if passes[i, 1] == steps_here(batch, passes[i, 0], d.T):
-            load_state(work.carry, i, errors.incoming, passes[i, 0], d)
+        if passes[i, 1] == steps_here(job.batch, passes[i, 0], d.T):
+            load_state(work.carry, i, job.incoming, passes[i, 0], d)
         else:
             for j in range(d.state_row):
                 work.carry[i * d.state_row + j] = 0
@@ -345,35 +396,36 @@ def back_by_lag(passes, total, low, work, parts, panels, grads, errors, tape, ba
         while passes[n - 1, 1] - passes[n - 1, 3] <= lag:
             n -= 1
         if m + n > work.places.size:
-            products(parts, panels, grads, work, m, tape, batch, initial, params, d)
+            products(parts, w, m, dx, work.places, job, d)
             m = 0
-        step_back(passes, n, d.T, lag, m, work, parts, errors, tape, batch, initial, params, options, d)
+        step_back(passes, n, d.T, lag, m, w, parts, job, d)
         if total.size > 0:
             for i in range(n):
                 add_row(total, (passes[i, 1] - lag - 1 - low) * d.row, work.delta, i * d.row, d.row)
         else:
             m += n
     if m > 0:
-        products(parts, panels, grads, work, m, tape, batch, initial, params, d)
+        products(parts, w, m, dx, work.places, job, d)
 
 
 @njit(forceinline=True)
-def step_back(passes, n, t, lag, m, work, parts, errors, tape, batch, initial, params, options, d):
+def step_back(passes, n, t, lag, m, work, parts, job, d):
     """One step of n passes, each `lag` steps before its end but not after step t; rows m … m+n−1 of the block."""
-    dh = simd.flat(errors.h)
+    dh, carry, before = simd.flat(job.dh), work.carry, work.before
     for i in range(n):
-        step = min(passes[i, 1] - lag, t)
-        place = set_place(work, m + i, passes[i, 0], step, batch, d)
+        step = minimum(passes[i, 1] - lag, t)
+        place = set_place(work, m + i, passes[i, 0], step, job.batch, d)
         if step > passes[i, 2]:
-            add_row(work.carry, i * d.state_row, dh, place * d.H, d.H)
-    step_backward(params, options, tape, initial, work, d, m, n)
-    if options.clip > 0:
-        clip_errors(work.carry, n, options.clip, d)
+            add_row(carry, i * d.state_row, dh, place * d.H, d.H)
+    step_backward(job.params, job.options, job.tape, job.initial, work, d, m, n)
+    clip = job.options.clip
+    if clip > 0:
+        clip_errors(carry, n, clip, d)
     for i in range(n):
-        if work.before[m + i] < 0:
-            leave_at_reset(passes[i, 0], i, work.carry, parts.initial, d)
-        elif min(passes[i, 1] - lag, t) == 1:
-            leave_at_start(passes[i, 0], i, work.carry, errors.outgoing, d)
+        if before[m + i] < 0:
+            leave_at_reset(passes[i, 0], i, carry, parts.initial, d)
+        elif minimum(passes[i, 1] - lag, t) == 1:
+            leave_at_start(passes[i, 0], i, carry, job.outgoing, d)
 
 
 @njit
@@ -419,11 +471,12 @@ def leave_at_start(b, i, carry, outgoing, d):
 
 
 @njit
-def products(parts, panels, grads, work, count, tape, batch, initial, params, d):
-    """The products of `count` rows of δ: with the states and inputs of their steps, and with U."""
-    state_gradients(params, tape, initial, parts.state, work, count, d)
-    input_gradients(batch.x, parts.inputs, params, work, count, d)
-    input_errors(batch.x, grads.x, work.places, panels.inputs, params, work, count, d)
+def products(parts, work, count, dx, rows, job, d):
+    """The products of `count` rows of δ: with the states and inputs of their steps, and with U, added to `rows` of dx (flat)."""
+    x, params = job.batch.x, job.params
+    state_gradients(params, job.tape, job.initial, parts.state, work, count, d)
+    input_gradients(x, parts.inputs, params, work, count, d)
+    input_errors(x, dx, rows, job.panels.inputs, params, work, count, d)
 
 
 @njit(forceinline=True)
@@ -433,42 +486,41 @@ def part_of(parts, i):
 
 
 @njit
-def products_of_piece(piece, arguments):
-    """The products of one piece of a block of m rows."""
-    shard, pieces, m, all_parts, panels, grads, work, tape, batch, initial, params, d = arguments
-    width = max(padded(d.I + 1, params.U), d.Hp)
+def products_of_piece(piece, block):
+    """The products of one piece of a block."""
+    job, work, m = block.job, block.work, block.count
+    pieces = job.crew.pieces
+    d = measure(job.params, job.tape, job.initial)
+    width = maximum(padded(d.I + 1, job.params.U), d.Hp)
     size = work.scratch.size // width // pieces
     scratch = work.scratch[piece * size * width:]
+    parts = refer(part_of(job.parts, block.shard + piece))
     stop = m * (piece + 1) // pieces
     for first in range(m * piece // pieces, stop, size):
-        w = BackwardWork(work.delta[first * d.row:], work.carry, work.weights, work.places[first:], work.before[first:], scratch)
-        products(part_of(all_parts, shard + piece), panels, grads, w, min(size, stop - first), tape, batch, initial, params, d)
+        w = refer(BackwardWork(work.delta[first * d.row:], work.carry, work.weights, work.places[first:], work.before[first:],
+                               scratch))
+        products(parts, w, minimum(size, stop - first), simd.flat(job.dx), w.places, job, d)
 
 
 @njit
-def products_of_total(passes, total, halo, work, parts, panels, grads, tape, batch, initial, params, d):
+def products_of_total(passes, total, halo, rows, shard, work, job, d):
     """The products for the steps of a unit of overlapping passes, whose δ were summed.
 
     The steps before the unit's own, which its passes only reach back to, belong to another unit: their share of dx goes
-    to `halo`, a row for each.
+    to its `halo`, a row for each. `rows` is room for as many integers as work.places.
     """
+    w, parts, batch = refer(work), refer(part_of(job.parts, shard)), job.batch
     b, low, own = passes[0, 0], passes[0, 3], passes[0, 2]
     top = passes[-1, 1]
     step = low + 1
     while step <= top:
         stop = own if step <= own else top
-        count = min(stop - step + 1, work.places.size)
+        count = minimum(stop - step + 1, work.places.size)
         for m in range(count):
-            set_place(work, m, b, step + m, batch, d)
+            place = set_place(w, m, b, step + m, batch, d)
+            rows[m] = place if step > own else step + m - 1 - low
             copy_row(work.delta, m * d.row, total, (step + m - 1 - low) * d.row, d.row)
-        state_gradients(params, tape, initial, parts.state, work, count, d)
-        input_gradients(batch.x, parts.inputs, params, work, count, d)
-        if step > own:
-            input_errors(batch.x, grads.x, work.places, panels.inputs, params, work, count, d)
-        else:
-            for m in range(count):
-                work.places[m] = step + m - 1 - low
-            input_errors(batch.x, halo, work.places, panels.inputs, params, work, count, d)
+        products(parts, w, count, simd.flat(job.dx) if step > own else halo, rows, job, d)
         step += count
 
 
@@ -481,31 +533,30 @@ def backward_panels(batch, params, d):
 @njit(allocates=True)
 def empty_parts(passes, batch, params, initial, d):
     """The parts of the gradients that are added up apart, zero: of every shard, or of the pieces of a single one."""
-    shards = max(passes.shards, crew_of(passes.shards if passes.full else 2, batch, d, 1, 0).pieces)
+    shards = maximum(passes.shards, crew_of(passes.shards if passes.full else 2, batch, d, 1, 0).pieces)
     resets = len(initial) * d.B * d.H if batch.resets.size > 0 else 0
-    return Parts(np.zeros((shards, input_partial(batch.x, params, d)), params.U.dtype),
-                 np.zeros((shards, state_partial(params, d)), params.U.dtype), np.zeros((shards, resets), params.U.dtype))
+    return Parts(zeros((shards, input_partial(batch.x, params, d)), params.U.dtype),
+                 zeros((shards, state_partial(params, d)), params.U.dtype), zeros((shards, resets), params.U.dtype))
 
 
 @njit
-def add_parts(grads, parts, batch, d):
+def add_parts(dparams, dstate, parts, batch, d):
     """Add the shards' parts to the gradients, in order."""
     for s in range(parts.inputs.shape[0]):
-        add_input_partial(batch.x, grads.params, parts.inputs[s], d)
-        add_state_partial(grads.params, parts.state[s], d)
+        add_input_partial(batch.x, dparams, parts.inputs[s], d)
+        add_state_partial(dparams, parts.state[s], d)
         if batch.resets.size > 0:
-            for k in range(len(grads.state)):
-                add_row(simd.flat(grads.state[k]), 0, parts.initial[s], k * d.B * d.H, d.B * d.H)
+            for k in range(len(dstate)):
+                add_row(simd.flat(dstate[k]), 0, parts.initial[s], k * d.B * d.H, d.B * d.H)
 
 
 @njit
-def pass_through(errors, batch, T):
+def pass_through(incoming, outgoing, batch, d):
     """A sequence without a valid step here holds its state: the incoming error leaves it as it came."""
-    for k in range(len(errors.incoming)):
-        H = errors.incoming[k].shape[1]
-        for b in range(batch.lengths.size):
-            if steps_here(batch, b, T) == 0:
-                add_row(simd.flat(errors.outgoing[k]), b * H, simd.flat(errors.incoming[k]), b * H, H)
+    for k in range(len(incoming)):
+        for b in range(d.B):
+            if steps_here(batch, b, d.T) == 0:
+                add_row(simd.flat(outgoing[k]), b * d.H, simd.flat(incoming[k]), b * d.H, d.H)
 
 
 @njit(allocates=True)
@@ -514,8 +565,8 @@ def empty_halo(passes, dx, d):
     reach = 0
     if passes.overlap and dx.size > 0:
         for i in range(passes.bounds.size - 1):
-            reach = max(reach, passes.rows[passes.bounds[i], 2] - passes.rows[passes.bounds[i], 3])
-    return np.zeros((passes.bounds.size - 1, reach, d.I), dx.dtype)
+            reach = maximum(reach, passes.rows[passes.bounds[i], 2] - passes.rows[passes.bounds[i], 3])
+    return zeros((passes.bounds.size - 1, reach, d.I), dx.dtype)
 
 
 @njit
@@ -530,16 +581,16 @@ def add_halo(dx, halo, passes, d):
 
 
 @njit(allocates=True)
-def scan_segment(parts, grads, errors, tape, batch, initial, params, options, passes, threads=1, launcher=0):
+def scan_segment(parts, dx, dh, incoming, outgoing, tape, batch, initial, params, options, passes, threads, launcher):
     """`scan_backward` without the sums over shards: `parts`, from `empty_parts`, may collect several segments, last first."""
     d = measure(params, tape, initial)
     panels = backward_panels(batch, params, d)
-    halo = empty_halo(passes, grads.x, d)
+    halo = empty_halo(passes, dx, d)
     crew = crew_of(passes.shards if passes.full else 2, batch, d, threads, launcher)
-    pass_through(errors, batch, d.T)
-    run_shards(backward_shard, (parts, halo, crew, panels, grads, errors, tape, batch, initial, params, options, passes),
-               passes.shards, threads, launcher)
-    add_halo(grads.x, halo, passes, d)
+    pass_through(incoming, outgoing, batch, d)
+    run_shards(backward_shard, Backward(parts, halo, crew, panels, dx, dh, incoming, outgoing, tape, batch, initial, params,
+                                        options, passes), passes.shards, threads, launcher)
+    add_halo(dx, halo, passes, d)
 
 
 @njit(allocates=True)
@@ -560,5 +611,6 @@ def scan_backward(grads, errors, tape, batch, initial, params, options, passes, 
     """
     d = measure(params, tape, initial)
     parts = empty_parts(passes, batch, params, initial, d)
-    scan_segment(parts, grads, errors, tape, batch, initial, params, options, passes, threads, launcher)
-    add_parts(grads, parts, batch, d)
+    scan_segment(parts, grads.x, errors.h, errors.incoming, errors.outgoing, tape, batch, initial, params, options, passes,
+                 threads, launcher)
+    add_parts(grads.params, grads.state, parts, batch, d)

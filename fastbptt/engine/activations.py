@@ -20,10 +20,9 @@ from typing import Any, NamedTuple
 
 from numba import types
 from numba.core.errors import NumbaTypeError
-from numba.extending import overload
 
 from . import simd
-from .jit import njit
+from .jit import njit, overload
 
 NAMES = ("tanh", "sigmoid", "relu", "leaky_relu", "identity")
 """The activations; the index of a name is the code that `activate` and `activate_grad` take."""
@@ -78,32 +77,6 @@ def _format_nopython(x):
     return lambda x: constants
 
 
-def _power(x: Any, n: int) -> Any:
-    """x**n for n = 1, 2, 4, 8, … by squaring."""
-    raise NotImplementedError
-
-
-@overload(_power, prefer_literal=True)
-def _power_nopython(x, n):
-    half = n.literal_value // 2
-    if half == 0:
-        return lambda x, n: x
-    return lambda x, n: _power(x, half) * _power(x, half)
-
-
-def _polynomial(x: Any, c: tuple[float, ...]) -> Any:
-    """c[0] + c[1] x + c[2] x² + …, two halves joined by a power of x (Estrin): few operations wait for each other."""
-    raise NotImplementedError
-
-
-@overload(_polynomial)
-def _polynomial_nopython(x, c):
-    if len(c) == 1:
-        return lambda x, c: simd.const(x, c[0])
-    half = 1 << ((len(c) - 1).bit_length() - 1)
-    return lambda x, c: simd.fma(_power(x, half), _polynomial(x, c[half:]), _polynomial(x, c[:half]))
-
-
 # ---------------------------------------------------------------------------------------------- activations
 # Results do not decrease between neighbouring floats because every operation that follows the reduction of the argument
 # is monotone itself, and the small corrections are added to the large terms last, in one rounding.
@@ -125,11 +98,11 @@ def tanh(x):
     # bit, so that s may be summed in two parts, which waits for one operation less than in `sigmoid`.
     r = simd.fma(z - f(x, c.magic), f(x, -c.ln2), m + m)
     r2 = r * r
-    s = simd.fma(r2 * r2, _polynomial(r, c.exp[2:]), simd.fma(r2, _polynomial(r, c.exp[:2]), r))
+    s = simd.fma(r2 * r2, simd.polynomial(r, c.exp[2:]), simd.fma(r2, simd.polynomial(r, c.exp[:2]), r))
     scale = simd.exponent(z)
     large = f(x, 1.0) - f(x, 2.0) / simd.fma(scale, s, f(x, 1.0) + scale)
     x2 = x * x
-    small = simd.fma(a, x2 * _polynomial(x2, c.tanh), a)
+    small = simd.fma(a, x2 * simd.polynomial(x2, c.tanh), a)
     return simd.copysign(simd.select(a < f(x, c.tanh_small), small, large), x)
 
 
@@ -157,7 +130,7 @@ def sigmoid(x):
     z = simd.fma(m, f(x, -LOG2E), f(x, c.magic))
     n = z - f(x, c.magic)
     r = simd.fma(n, f(x, -c.ln2_low), simd.fma(n, f(x, -c.ln2_high), -m))
-    s = simd.fma(r * r, _polynomial(r, c.exp), r)
+    s = simd.fma(r * r, simd.polynomial(r, c.exp), r)
     scale = simd.exponent(z)
     numerator = simd.select(m > f(x, -c.sigmoid_zero), f(x, 1.0), f(x, 0.0))
     return numerator / simd.fma(scale, s, f(x, 1.0) + scale)
@@ -297,25 +270,25 @@ def _activate_grad_nopython(code, y):
 def activate_any(code, x):
     """`activate` for a code known only at run time; one well predicted branch for every vector."""
     if code == 0:
-        return activate(0, x)
+        return tanh(x)
     if code == 1:
-        return activate(1, x)
+        return sigmoid(x)
     if code == 2:
-        return activate(2, x)
+        return relu(x)
     if code == 3:
-        return activate(3, x)
-    return activate(4, x)
+        return leaky_relu(x)
+    return x
 
 
 @njit(forceinline=True)
 def activate_grad_any(code, y):
     """`activate_grad` for a code known only at run time."""
     if code == 0:
-        return activate_grad(0, y)
+        return tanh_grad(y)
     if code == 1:
-        return activate_grad(1, y)
+        return sigmoid_grad(y)
     if code == 2:
-        return activate_grad(2, y)
+        return relu_grad(y)
     if code == 3:
-        return activate_grad(3, y)
-    return activate_grad(4, y)
+        return leaky_relu_grad(y)
+    return identity_grad(y)

@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
 from .simd import I32, I64
+from .tuples import Ref, written
 
 BYTES = ir.IntType(8).as_pointer()
 # Numba's gufunc callback: (pointers, counts, steps, data), for a range of counts[0] indices starting at pointers[0].
@@ -30,18 +31,18 @@ def launcher() -> int:
     return int(llvm.address_of_symbol("numba_parallel_for"))
 
 
-def _callback(cx: Any, module: ir.Module, compiled: Any, data_type: ir.Type, arguments: types.Type) -> ir.Function:
-    """The C function that runs a range of shards: data points to (error flag, arguments)."""
+def _callback(cx: Any, module: ir.Module, compiled: Any, data_type: ir.Type, job: Ref) -> ir.Function:
+    """The C function that runs a range of shards: data points to (error flag, address of the job)."""
     f = ir.Function(module, CALLBACK, module.get_unique_name(f"shards_of_{compiled.fndesc.mangled_name}"))
     f.linkage = "internal"
     pointers, counts, _, data = f.args
     b = ir.IRBuilder(f.append_basic_block("entry"))
     struct = b.bitcast(data, data_type.as_pointer())
-    values = b.load(b.gep(struct, [I32(0), I32(1)]))
+    place = b.load(b.gep(struct, [I32(0), I32(1)]))
     begin = b.ptrtoint(b.load(pointers), I64)
     with cgutils.for_range(b, b.load(counts), intp=I64) as loop:
         fn = cx.declare_function(module, compiled.fndesc)
-        status, _ = cx.call_conv.call_function(b, fn, types.none, (types.intp, arguments), (b.add(begin, loop.index), values))
+        status, _ = cx.call_conv.call_function(b, fn, types.none, (types.intp, job), (b.add(begin, loop.index), place))
         with b.if_then(status.is_error, likely=False):
             b.store(I32(1), b.gep(struct, [I32(0), I32(0)]))
     b.ret_void()
@@ -49,24 +50,28 @@ def _callback(cx: Any, module: ir.Module, compiled: Any, data_type: ir.Type, arg
 
 
 @intrinsic
-def run_shards(ctx, function, arguments, count, threads, launcher):
-    """function(shard, arguments) for shard = 0 … count−1, spread over `threads` threads; here if launcher = 0 or count = 1.
+def run_shards(ctx, function, job, count, threads, launcher):
+    """function(shard, job) for shard = 0 … count−1, spread over `threads` threads; here if launcher = 0 or count = 1.
+
+    The arguments are a NamedTuple, or the address of one, which is what `function` sees.
 
     Static shares, one fork and one join. An exception in a shard (there is none but under NUMBA_BOUNDSCHECK=1) is raised
     again after the join.
     """
-    compiled_types = (types.intp, arguments)
+    given, job = job, job if isinstance(job, Ref) else Ref(job)
+    compiled_types = (types.intp, job)
     function.dispatcher.compile(compiled_types)
     compiled = function.dispatcher.overloads[compiled_types]
 
     def codegen(cx, b, sig, args):
-        _, values, n, n_threads, address = args
+        _, place, n, n_threads, address = args
+        place = place if given == job else written(b, place)
         cx.active_code_library.add_linking_library(compiled.library)
-        data_type = ir.LiteralStructType([I32, cx.get_value_type(arguments)])
-        callback = _callback(cx, b.module, compiled, data_type, arguments)
+        data_type = ir.LiteralStructType([I32, cx.get_value_type(job)])
+        callback = _callback(cx, b.module, compiled, data_type, job)
         data = cgutils.alloca_once(b, data_type)
         b.store(I32(0), b.gep(data, [I32(0), I32(0)]))
-        b.store(values, b.gep(data, [I32(0), I32(1)]))
+        b.store(place, b.gep(data, [I32(0), I32(1)]))
         pointers, counts, steps = (cgutils.alloca_once(b, t) for t in (BYTES, I64, I64))
         b.store(ir.Constant(BYTES, None), pointers)
         b.store(n, counts)
@@ -82,4 +87,4 @@ def run_shards(ctx, function, arguments, count, threads, launcher):
         with b.if_then(b.icmp_signed("!=", b.load(b.gep(data, [I32(0), I32(0)])), I32(0)), likely=False):
             cx.call_conv.return_user_exc(b, IndexError, ("a vector access leaves its array",))
         return cx.get_dummy_value()
-    return types.void(function, arguments, types.intp, types.intp, types.intp), codegen
+    return types.void(function, given, types.intp, types.intp, types.intp), codegen

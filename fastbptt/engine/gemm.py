@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from .jit import njit
+from .primitives import minimum
 from .simd import BOOL, I64
 
 MAX_ROWS = 6
@@ -243,9 +244,9 @@ def columns_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors):
     """C (M, vectors) += Aᵀ B: A (K, M) with M a multiple of 4, B in panels of K rows."""
     n_lanes = simd.lanes(A)
     for slab in range(0, M, SLAB):
-        stop = min(M, slab + SLAB)
+        stop = minimum(M, slab + SLAB)
         for panel in range(0, (vectors + PANEL - 1) // PANEL):
-            width = min(PANEL, vectors - panel * PANEL)
+            width = minimum(PANEL, vectors - panel * PANEL)
             i = slab
             while i < stop:
                 rows = group_size(stop - i)

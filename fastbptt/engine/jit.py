@@ -20,7 +20,10 @@ from typing import Any
 import numba
 from numba import extending, types
 from numba.core import caching, codegen, config
+from numba.core import typed_passes as typed
+from numba.core import untyped_passes as untyped
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import PassManager
 
 from . import simd
 
@@ -125,6 +128,9 @@ class _BlockLibrary(codegen.JITCodeLibrary):
     chain of calls five deep is compiled five times: a minute for a scan instead of seconds.
     """
 
+    def _optimize_functions(self, module: Any) -> None:
+        pass
+
     def _optimize_final_module(self) -> None:
         pass
 
@@ -141,31 +147,76 @@ class _BlockLibrary(codegen.JITCodeLibrary):
         return ctypes.cast(ctypes.pythonapi.PyObject_Call, ctypes.c_void_p).value or 0
 
 
+# Passes of Numba for what our code does not have: closures, `with`, literal lists, array expressions, parallel loops,
+# functions to be inlined before their types are known. Each would go through every function, and some number all variables anew.
+_LEFT_OUT = {
+    untyped.WithLifting, untyped.InlineClosureLikes, untyped.RewriteSemanticConstants, untyped.DeadBranchPrune,
+    untyped.RewriteDynamicRaises, untyped.MakeFunctionToJitFunction, untyped.InlineInlinables, untyped.FindLiterallyCalls,
+    untyped.LiteralUnroll, untyped.LiteralPropagationSubPipelinePass, typed.InlineOverloads, typed.NopythonRewrites,
+    typed.AnnotateTypes, typed.DumpParforDiagnostics,
+}
+
+
+def _pipeline(state: Any) -> list[Any]:
+    """Numba's pipeline without what our code has no use for."""
+    short = PassManager("fastbptt")
+    short.passes = [p for p in DefaultPassBuilder.define_nopython_pipeline(state).passes if p[0] not in _LEFT_OUT]
+    short.finalize()
+    return [short]
+
+
 class _BlockCompiler(CompilerBase):
-    """Numba's pipeline, but for the library that the code goes into and the wrappers for Python, which are left out."""
+    """For building blocks: no wrappers for Python and C."""
 
     def define_pipelines(self) -> list[Any]:
         state = self.state
         state.flags.no_cpython_wrapper = True
         state.flags.no_cfunc_wrapper = True
         state.library = _BlockLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
-        return [DefaultPassBuilder.define_nopython_pipeline(state)]
+        return _pipeline(state)
+
+
+class _KernelLibrary(codegen.JITCodeLibrary):
+    """The code of an entry point and of all blocks in it, optimised once.
+
+    Numba optimises the whole twice, the first time to find reference counts that cancel each other out, of which blocks have
+    few; and lets LLVM look for loops to vectorise, of which kernels that say themselves what is a vector have none.
+    """
+
+    def _optimize_final_module(self) -> None:
+        passes = self._codegen._module_pass_manager(loop_vectorize=False)
+        if isinstance(passes, tuple):     # with its builder, since Numba went over to LLVM's new pass manager
+            passes[0].run(self._final_module, passes[1])
+        else:
+            passes.run(self._final_module)
+
+
+class _KernelCompiler(CompilerBase):
+    """For entry points: no wrapper for C."""
+
+    def define_pipelines(self) -> list[Any]:
+        state = self.state
+        state.flags.no_cfunc_wrapper = True
+        state.library = _KernelLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return _pipeline(state)
 
 
 def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False, python: bool = False,
          forceinline: bool = False) -> Any:
-    """A building block, callable from kernels and from any @njit code; with `python` from Python as well (slower to compile).
+    """A building block, callable from kernels and from any @njit code; with `python` from Python as well.
 
     A block does not count references to its arrays: its caller holds them. Counting is an atomic operation for every
     array that is taken out of a tuple, a third of the time of a small scan. Only a block that `allocates`, or calls one
     that does, counts; an array that it makes lives at least until its last mention there. What it is given by a block
     that does not count it would release once too often: such a block returns arrays only to its like.
     """
-    options: dict[str, Any] = {**_FLAGS, "forceinline": forceinline}
-    if not python:
-        options |= {"pipeline_class": _BlockCompiler, "_nrt": allocates}
     def decorate(f: Callable[..., Any]) -> Any:
-        return _without_literals(numba.njit(**options)(f))
+        block = numba.njit(forceinline=forceinline, pipeline_class=_BlockCompiler, _nrt=allocates, **_FLAGS)(f)
+        if python:
+            # Numba asks for compiled code that Python can call and calls what it gets: here a function of its own.
+            block._compile_for_args = lambda *args, twin=numba.njit(**_FLAGS)(f), **kws: twin
+        return _without_literals(block)
     return decorate if function is None else decorate(function)
 
 
@@ -185,10 +236,10 @@ def overload(function: Callable[..., Any], *, allocates: bool = False, prefer_li
     return extending.overload(function, prefer_literal=prefer_literal, jit_options=options)
 
 
-def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:
-    """An entry point that Python calls: `njit` with the cache on disk."""
+def kernel(function: Callable[..., Any] | None = None, *, allocates: bool = True) -> Any:
+    """An entry point that Python calls: `njit` with the cache on disk. One that neither makes nor returns arrays says so."""
     def decorate(f: Callable[..., Any]) -> Any:
-        dispatcher = numba.njit(parallel=parallel, **_FLAGS)(f)
+        dispatcher = numba.njit(pipeline_class=_KernelCompiler, _nrt=allocates, **_FLAGS)(f)
         if CACHE_DIR is not None:
             dispatcher._cache = _KernelCache(dispatcher.py_func)
         KERNELS.append(dispatcher)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from . import simd
 from .gemm import PANEL
 from .jit import njit
+from .primitives import maximum, minimum
 
 CACHE_LINE = 64
 
@@ -15,7 +16,7 @@ CACHE_LINE = 64
 @njit(forceinline=True)
 def padded(n, arr):
     """n rounded up to whole vectors of the array's dtype, and to a multiple of 4 as the products over columns need."""
-    unit = max(simd.lanes(arr), 4)
+    unit = maximum(simd.lanes(arr), 4)
     return (n + unit - 1) // unit * unit
 
 
@@ -38,7 +39,7 @@ def panel_place(column, K, vectors, arr):
     """Offset of (k = 0, column) in panels of K rows, and the distance between rows of its panel."""
     width = PANEL * simd.lanes(arr)
     panel = column // width
-    row = min(width, vectors * simd.lanes(arr) - panel * width)
+    row = minimum(width, vectors * simd.lanes(arr) - panel * width)
     return panel * width * K + column - panel * width, row
 
 
@@ -53,7 +54,7 @@ def pack_transposed(out, at, K, vectors, first, W, row0, rows, cols):
         place, step = panel_place(first + r, K, vectors, out)
         for k in range(0, cols, n_lanes):
             simd.store_transposed(out, at + place + k * step, step, W, (row0 + r) * cols + k, cols, rows - r,
-                                  min(cols - k, n_lanes))
+                                  minimum(cols - k, n_lanes))
 
 
 @njit

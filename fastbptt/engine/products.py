@@ -16,6 +16,7 @@ from .fork import run_shards
 from .gemm import columns_times_panels, rows_times_panels
 from .jit import kernel, njit
 from .panels import pack_rows, padded, vectors_in
+from .primitives import empty, minimum
 from .shards import LEAST_ROWS, MAX_SHARDS, enter_threads, leave_threads
 
 BLOCK = 256        # rows of a block: of C in a product of rows, of the sum in a product over rows
@@ -46,7 +47,7 @@ def _rows_shard(shard, job):
     N, K = job.A.shape
     width = job.C.shape[1]
     blocks = (N + BLOCK - 1) // BLOCK
-    first, stop = blocks * shard // job.shards * BLOCK, min(N, blocks * (shard + 1) // job.shards * BLOCK)
+    first, stop = blocks * shard // job.shards * BLOCK, minimum(N, blocks * (shard + 1) // job.shards * BLOCK)
     if first < stop:
         rows_times_panels(simd.flat(job.C), first * width, width, simd.flat(job.A), first * K, K, stop - first, K, job.panels, 0,
                           vectors_in(width, job.C), False)
@@ -64,7 +65,7 @@ def _columns_shard(shard, job):
     blocks = (K + BLOCK - 1) // BLOCK
     for block in range(blocks * shard // job.shards, blocks * (shard + 1) // job.shards):
         first = block * BLOCK
-        count = min(BLOCK, K - first)
+        count = minimum(BLOCK, K - first)
         pack_rows(panels, own, count, 0, simd.flat(job.B), first, count, count, job.B.shape[1], vectors)
         columns_times_panels(C, at, width, simd.flat(job.A), first * M, M, M, count, panels, own, vectors)
 
@@ -73,9 +74,9 @@ def _columns_shard(shard, job):
 def _rows_product(A, B, shards, threads, launcher):
     K, M = B.shape
     width = padded(M, B)
-    panels = np.empty(K * width, B.dtype)
+    panels = empty(K * width, B.dtype)
     pack_rows(panels, 0, K, 0, simd.flat(B), 0, K, K, M, vectors_in(width, B))
-    C = np.empty((A.shape[0], width), B.dtype)
+    C = empty((A.shape[0], width), B.dtype)
     run_shards(_rows_shard, _Rows(C, A, panels, shards), shards, threads, launcher)
     return C
 
@@ -83,7 +84,7 @@ def _rows_product(A, B, shards, threads, launcher):
 @kernel
 def _columns_product(A, B, shards, threads, launcher):
     M, width = A.shape[1], padded(B.shape[1], B)
-    C, panels = np.empty((shards, M, width), B.dtype), np.empty((shards, BLOCK * width), B.dtype)
+    C, panels = empty((shards, M, width), B.dtype), empty((shards, BLOCK * width), B.dtype)
     run_shards(_columns_shard, _Columns(C, A, B, panels, shards), shards, threads, launcher)
     for s in range(1, shards):
         for i in range(M):

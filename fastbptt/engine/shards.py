@@ -15,6 +15,7 @@ from numba import config
 
 from . import fork
 from .jit import njit
+from .primitives import maximum, minimum
 
 MAX_SHARDS = 8
 LEAST_ROWS = 4             # rows that make a shard: fewer leave the registers of a product half empty
@@ -28,13 +29,13 @@ MIN_BLOCK_ROWS = 256       # rows of a block at least: the sums over rows reload
 def shard_count(rows, hidden):
     """Shards for `rows` rows: enough rows in each that reading the weights once per step is paid for."""
     least = LEAST_ROWS if hidden <= 160 else 8 if hidden <= 320 else 32
-    return max(1, min(MAX_SHARDS, rows // least))
+    return maximum(1, minimum(MAX_SHARDS, rows // least))
 
 
 @njit
 def block_rows(width):
     """Rows (steps times sequences) of one block, whose working rows are `width` floats wide."""
-    return max(MIN_BLOCK_ROWS, BLOCK_FLOATS // width)
+    return maximum(MIN_BLOCK_ROWS, BLOCK_FLOATS // width)
 
 
 _main_pid = os.getpid()

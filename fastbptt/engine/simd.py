@@ -26,7 +26,7 @@ import llvmlite.ir as ir
 from numba import types
 from numba.core import cgutils, config
 from numba.core.datamodel import models
-from numba.extending import intrinsic, lower_builtin, overload, register_model, type_callable
+from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 from numba.np.arrayobj import populate_array
 
 I32, I64, BOOL = ir.IntType(32), ir.IntType(64), ir.IntType(1)
@@ -151,10 +151,14 @@ def lanes(arr: Any) -> int:
     return lane_count(arr.dtype)
 
 
-@overload(lanes)
-def _lanes(arr):
-    n = lane_count(arr.dtype)
-    return lambda arr: n
+@type_callable(lanes)
+def _type_lanes(ctx):
+    return lambda arr: types.intp if isinstance(arr, types.Array) else None
+
+
+@lower_builtin(lanes, types.Array)
+def _lower_lanes(cx, b, sig, a):
+    return I64(lane_count(sig.args[0].dtype))
 
 
 @intrinsic
@@ -335,6 +339,31 @@ def fma(ctx, a, b, c):
     if not (_is_float(a) and a == b == c):
         return None
     return a(a, a, a), lambda cx, bd, sig, args: call_fma(bd, args[0], args[1], args[2], _suffix(a))
+
+
+@intrinsic
+def polynomial(ctx, x, c):
+    """c[0] + c[1] x + c[2] x² + …, two halves joined by a power of x (Estrin): few operations wait for each other."""
+    if not _is_float(x):
+        return None
+
+    def codegen(cx, b, sig, args):
+        constants = [cx.cast(b, b.extract_value(args[1], i), c.types[i], _element(x)) for i in range(len(c))]
+        powers = {1: args[0]}
+
+        def power(n):
+            if n not in powers:
+                powers[n] = b.fmul(power(n // 2), power(n // 2))
+            return powers[n]
+
+        def value(first, n):
+            if n == 1:
+                return broadcast(b, constants[first], args[0].type) if isinstance(x, Vec) else constants[first]
+            half = 1 << ((n - 1).bit_length() - 1)
+            high = value(first + half, n - half)
+            return call_fma(b, power(half), high, value(first, half), _suffix(x))
+        return value(0, len(c))
+    return x(x, c), codegen
 
 
 @intrinsic
