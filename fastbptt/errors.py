@@ -317,9 +317,9 @@ def refuse_budget(budget: int, least: int) -> ValueError:
 
 
 def check_budget_possible(cell: Any, truncation: Any) -> None:
-    """Checkpoints serve full BPTT of a single cell."""
-    if is_stack(cell):
-        raise ValueError(f"memory_budget: expected None for {cell}; give its layers one budget each, or call without")
+    """Checkpoints serve full BPTT in one direction."""
+    if is_stack(cell) and cell.bidirectional:
+        raise ValueError(f"memory_budget: expected None for {cell}, whose reverse direction begins at the end; call without")
     if truncation is not None:
         raise ValueError("truncation: expected None for a tape of checkpoints, which full BPTT goes back over; "
                          "call forward without memory_budget, truncated BPTT of a stream needs no more memory than its window")

@@ -26,9 +26,10 @@ from ..engine.shards import (
     get_num_threads,
     leave_threads,
 )
-from ..errors import check_array, check_budget, refuse_budget
+from ..errors import check_array, check_budget, is_stack, refuse_budget
+from .dropout import draw_kept, dropped
 from .kernels import FAR, kernels_of
-from .tape import Tape, empty_grads
+from .tape import Tape
 from .truncation import NO_ROWS, Plan
 
 WHOLE = tuple(Plan(FAR, FAR, NO_ROWS))
@@ -48,11 +49,12 @@ class Schedule(NamedTuple):
 class CheckpointTape(Tape):
     """What `forward` kept within a memory budget: the states at the ends of a few long stretches of steps."""
 
-    __slots__ = ("_final", "params", "schedule", "states")
+    __slots__ = ("_final", "params", "schedule", "seed", "states")
 
-    def __init__(self, cell: Any, batch: Batch, initial: Any, params: Any, schedule: Schedule, states: list[Any], final: Any):
+    def __init__(self, cell: Any, batch: Batch, initial: Any, params: Any, seed: int | None, schedule: Schedule,
+                 states: list[Any], final: Any):
         self.cell, self.batch, self.initial, self.params, self.schedule = cell, batch, initial, params, schedule
-        self.states, self._final, self.checked = states, final, (None, None)
+        self.seed, self.states, self._final, self.checked = seed, states, final, (None, None)
 
     @property
     def h(self) -> Array:
@@ -71,14 +73,80 @@ class CheckpointTape(Tape):
         return self._final
 
 
-class _Segments:
-    """One cell's scans over parts of a batch, on one tape that is used again and again."""
+class _Run(NamedTuple):
+    """What one layer's scan over a segment read and wrote."""
 
-    def __init__(self, cell: Any, params: Any, batch: Batch, initial: Any, most: int):
-        self.cell, self.batch, self.initial = cell, batch, initial
-        self.params = params if cell.mask is None else cell.masked(params)
+    batch: Batch
+    rows: Any
+    """Of the tape."""
+    kept: Array | None
+    """Dropout of the outputs."""
+
+
+class _Layer:
+    """One cell's scans over segments, on one tape that is used again and again."""
+
+    def __init__(self, cell: Any, params: Any, initial: Any, steps: int):
+        self.cell, self.initial = cell, tuple(initial)
+        self.params = tuple(params if cell.mask is None else cell.masked(params))
         self.kernels = kernels_of(cell.tape_type, cell.state_type, cell.params_type)
-        self.tape = cell.empty_tape(most, batch.x.shape[1], params[0].dtype)
+        self.tape = cell.empty_tape(steps, self.initial[0].shape[0], self.params[0].dtype)
+        self.grads = tuple([np.zeros_like(a) for a in self.params])
+        self.dstate = tuple([np.zeros_like(a) for a in self.initial])
+
+    def rows(self, steps: int) -> Any:
+        """The first rows of the tape."""
+        states = len(self.initial)
+        return tuple([a[:steps + (k < states)] if a.size else a for k, a in enumerate(self.tape)])
+
+    def empty_parts(self, batch: Batch) -> tuple[Any, int]:
+        """Parts of the gradients to be added up, and what the length of a segment has to be a multiple of."""
+        parts, unit = self.kernels.parts_for(self.rows(1), tuple(batch), self.initial, self.params)
+        return tuple(parts), unit
+
+    def _threads(self, steps: int) -> tuple[int, int]:
+        B, H = self.initial[0].shape
+        return enter_threads(2.0 * steps * B * self.cell.gates * H * (H + self.cell.input_size), B)
+
+    def forward(self, batch: Batch, state: Any) -> Any:
+        """The rows of the tape of a segment that begins with this state."""
+        rows = self.rows(batch.x.shape[0])
+        for saved, first in zip(rows, state, strict=False):
+            saved[0] = first
+        threads, launcher = self._threads(batch.x.shape[0])
+        try:
+            self.kernels.forward(rows, tuple(batch), self.initial, self.params, tuple(self.cell.options), threads, launcher)
+        finally:
+            leave_threads(launcher)
+        return rows
+
+    def backward(self, run: _Run, parts: Any, dx: Array, dh: Array, incoming: Any, clip: float) -> Any:
+        """The error that leaves the segment; its gradients are added to `parts`, dx, and what reaches resets to `dstate`."""
+        options = self.cell.options if clip == 0 else self.cell.options._replace(clip=clip)
+        outgoing = tuple([np.zeros_like(a) for a in self.initial])
+        threads, launcher = self._threads(len(dh))
+        try:
+            self.kernels.backward(parts, self.grads, dx, self.dstate, dh, incoming, outgoing, run.rows, tuple(run.batch),
+                                  self.initial, self.params, tuple(options), WHOLE, threads, launcher)
+        finally:
+            leave_threads(launcher)
+        return outgoing
+
+    def gradients(self, batch: Batch, parts: Any) -> tuple[Any, Any]:
+        """Of the parameters and of the initial state, from all parts."""
+        self.kernels.add_up(self.grads, self.dstate, parts, self.rows(1), tuple(batch), self.initial, self.params)
+        if self.cell.mask is not None:
+            self.grads[1][~self.cell.mask] = 0
+        return self.cell.params_type(*self.grads), self.cell.state_type(*self.dstate)
+
+
+class _Segments:
+    """The scans of a cell, or of a stack layer after layer, over parts of a batch."""
+
+    def __init__(self, cell: Any, params: Any, batch: Batch, initial: Any, seed: int | None, steps: int):
+        self.cell, self.batch, self.seed = cell, batch, seed
+        entries = zip(cell.cells, params, initial, strict=True) if is_stack(cell) else [(cell, params, initial)]
+        self.layers = [_Layer(*entry, steps) for entry in entries]
 
     def part(self, start: int, stop: int) -> Batch:
         """The batch of steps start+1 … stop."""
@@ -86,39 +154,47 @@ class _Segments:
         return Batch(np.ascontiguousarray(b.x[start:stop]), b.lengths, b.resets[start:stop] if b.resets.size else b.resets,
                      b.noise[start:stop] if b.noise.size else b.noise, start)
 
-    def rows(self, steps: int) -> Any:
-        """The first rows of the tape."""
-        states = len(self.initial)
-        return tuple([a[:steps + (k < states)] if a.size else a for k, a in enumerate(self.tape)])
+    def inputs(self, layer: int, part: Batch) -> Batch:
+        """A batch of this shape as a layer sees it, of which only the shape and the type of x count."""
+        return part if layer == 0 else part._replace(x=self.layers[layer - 1].tape[0][1:1 + part.x.shape[0]])
 
-    def threads(self, steps: int) -> tuple[int, int]:
-        """For a scan of so many steps."""
-        B, H = self.batch.x.shape[1], self.cell.hidden_size
-        return enter_threads(2.0 * steps * B * self.cell.gates * H * (H + self.cell.input_size), B)
+    def run(self, start: int, stop: int, states: Any) -> list[_Run]:
+        """Steps start+1 … stop of all layers from their states; the tapes are theirs until the next run."""
+        batch, runs = self.part(start, stop), []
+        for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+            rows = layer.forward(batch, state)
+            h = rows[0][1:]
+            kept = draw_kept(self.cell, self.seed, i, h.shape, start) if len(self.layers) > 1 else None
+            runs.append(_Run(batch, rows, kept))
+            batch = batch._replace(x=dropped(self.cell, h, kept))
+        return runs
 
-    def run(self, start: int, stop: int, state: Any) -> tuple[Batch, Any]:
-        """Steps start+1 … stop from a state; the tape is theirs until the next run."""
-        part, rows = self.part(start, stop), self.rows(stop - start)
-        for saved, first in zip(rows, state, strict=False):
-            saved[0] = first
-        threads, launcher = self.threads(stop - start)
-        try:
-            self.kernels.forward(rows, tuple(part), tuple(self.initial), tuple(self.params), tuple(self.cell.options),
-                                         threads, launcher)
-        finally:
-            leave_threads(launcher)
-        return part, rows
+    def last_states(self, runs: list[_Run]) -> list[Any]:
+        """Copies of the states after the last step of a run."""
+        return [tuple([a[-1].copy() for a in run.rows[:len(layer.initial)]])
+                for layer, run in zip(self.layers, runs, strict=True)]
 
-    def last_state(self, rows: Any) -> tuple[Array, ...]:
-        """A copy of the state after the last step of a run."""
-        return tuple([a[-1].copy() for a in rows[:len(self.initial)]])
+    def advance(self, size: int, start: int, stop: int, states: Any) -> Any:
+        """The states after step `stop`, from those after step `start`."""
+        for at in range(start, stop, size):
+            states = self.last_states(self.run(at, min(stop, at + size), states))
+        return states
+
+    def per_layer(self, entries: Any) -> Any:
+        """What a cell has one of, and a stack a tuple."""
+        entries = tuple(entries)
+        return entries if is_stack(self.cell) else entries[0]
 
 
-def _bytes_of(cell: Any, batch: Batch, dtype: Any) -> tuple[int, int]:
-    """Bytes of a step of a tape, with the errors injected at it, and of a state."""
-    B, tape = batch.x.shape[1], cell.empty_tape(1, 1, dtype)
-    per_step = sum(a[-1].size for a in tape if a.size) + cell.hidden_size
-    return B * per_step * dtype.itemsize, B * cell.hidden_size * len(cell.state_type._fields) * dtype.itemsize
+def _bytes_of(layers: list[_Layer]) -> tuple[int, int]:
+    """Bytes of a step of all tapes, with what a layer takes from and hands to the next, and of all states."""
+    per_step = per_state = 0
+    for i, layer in enumerate(layers):
+        B, H = layer.initial[0].shape
+        handed = 1 if i == 0 else 4          # the error at every step; x with its dropout, and ∂L/∂x
+        per_step += (sum(a[-1].size for a in layer.tape if a.size) + handed * B * H) * layer.initial[0].itemsize
+        per_state += sum(a.nbytes for a in layer.initial)
+    return per_step, per_state
 
 
 def _working_bytes(cell: Any, batch: Batch, dtype: Any) -> int:
@@ -168,78 +244,65 @@ def plan_schedule(T: int, unit: int, budget: int, per_step: int, per_state: int,
     raise refuse_budget(budget, least)
 
 
-def forward(cell: Any, params: Any, batch: Batch, initial: Any, memory_budget: Any) -> CheckpointTape:
+def forward(cell: Any, params: Any, batch: Batch, initial: Any, memory_budget: Any, seed: int | None) -> CheckpointTape:
     """All steps, over checked arrays; keeps what the budget allows."""
     budget = check_budget(memory_budget)
-    T, dtype = batch.x.shape[0], params[0].dtype
-    kernels = kernels_of(cell.tape_type, cell.state_type, cell.params_type)
-    one = cell.empty_tape(1, batch.x.shape[1], dtype)
-    empty = Batch(np.ascontiguousarray(batch.x[:1]), batch.lengths, batch.resets[:1] if batch.resets.size else NO_RESETS,
-                  NONE[np.dtype(dtype)])
-    parts, unit = kernels.parts_for(tuple(one), tuple(empty), tuple(initial), tuple(params))
-    per_step, per_state = _bytes_of(cell, batch, dtype)
-    fixed = _working_bytes(cell, batch, dtype) + sum(a.nbytes for a in (*parts, *params))
-    schedule = plan_schedule(T, unit, budget, per_step, per_state, fixed)
-    segments = _Segments(cell, params, batch, initial, min(T, schedule.segment))
+    T = batch.x.shape[0]
+    one = _Segments(cell, params, batch, initial, seed, 1)
+    found = [layer.empty_parts(one.inputs(i, one.part(0, 1))) for i, layer in enumerate(one.layers)]
+    per_step, per_state = _bytes_of(one.layers)
+    fixed = max(_working_bytes(layer.cell, batch, layer.params[0].dtype) for layer in one.layers)
+    fixed += sum(a.nbytes for layer, (parts, _) in zip(one.layers, found, strict=True) for a in (*parts, *layer.params))
+    # The units of all layers are powers of two: the largest is a multiple of each.
+    schedule = plan_schedule(T, max(unit for _, unit in found), budget, per_step, per_state, fixed)
+    segments = _Segments(cell, params, batch, initial, seed, min(T, schedule.segment))
     stretch = schedule.segment * schedule.fan ** (schedule.levels - 1)
-    state, states = tuple(initial), []
+    now, states = [layer.initial for layer in segments.layers], []
     for start in range(0, T, stretch):
-        states.append(state)
-        state = _advance(segments, schedule.segment, start, min(T, start + stretch), state)
-    return CheckpointTape(cell, batch, initial, params, schedule, states, cell.state_type(*state))
-
-
-def _advance(segments: _Segments, size: int, start: int, stop: int, state: Any) -> Any:
-    """The state after step `stop`, from that after step `start`."""
-    for at in range(start, stop, size):
-        state = segments.last_state(segments.run(at, min(stop, at + size), state)[1])
-    return state
+        states.append(now)
+        now = segments.advance(schedule.segment, start, min(T, start + stretch), now)
+    final = segments.per_layer(layer.cell.state_type(*state) for layer, state in zip(segments.layers, now, strict=True))
+    return CheckpointTape(cell, batch, initial, params, seed, schedule, states, final)
 
 
 def backward(cell: Any, params: Any, tape: CheckpointTape, dh: Array | DhFunction, dfinal: Any, clip: float) -> Grads:
     """Full BPTT over checked arrays, segment after segment, last first."""
     T, schedule = tape.batch.x.shape[0], tape.schedule
-    segments = _Segments(cell, params, tape.batch, tape.initial, min(T, schedule.segment))
-    grads = empty_grads(cell, params, tape)
-    first = segments.part(0, 1)
-    parts, _ = segments.kernels.parts_for(segments.rows(1), tuple(first), tuple(tape.initial), tuple(segments.params))
-    options = cell.options if clip == 0 else cell.options._replace(clip=clip)
-    carry = tuple(dfinal)
+    segments = _Segments(cell, params, tape.batch, tape.initial, tape.seed, min(T, schedule.segment))
+    layers, first = segments.layers, segments.part(0, 1)
+    parts = [layer.empty_parts(segments.inputs(i, first))[0] for i, layer in enumerate(layers)]
+    dtype = layers[0].params[0].dtype
+    dx = np.zeros((0, 0, 0) if tape.batch.x.ndim == 2 else tape.batch.x.shape, dtype)
+    carry = [tuple(part) for part in (dfinal if is_stack(cell) else (dfinal,))]
 
-    def back(start: int, stop: int, state: Any, level: int) -> None:
-        """Steps stop … start+1, from the state before them."""
-        nonlocal carry
+    def back(start: int, stop: int, states: Any, level: int) -> None:
+        """Steps stop … start+1, from the states before them."""
         if level > 0:
             size = schedule.segment * schedule.fan ** (level - 1)
-            places, states = list(range(start, stop, size)), []
+            places, before = list(range(start, stop, size)), []
             for at in places:
-                states.append(state)
+                before.append(states)
                 if at != places[-1]:
-                    state = _advance(segments, schedule.segment, at, at + size, state)
+                    states = segments.advance(schedule.segment, at, at + size, states)
             for at in reversed(places):
-                back(at, min(stop, at + size), states.pop(), level - 1)
+                back(at, min(stop, at + size), before.pop(), level - 1)
             return
-        part, rows = segments.run(start, stop, state)
-        error = dh[start:stop] if isinstance(dh, np.ndarray) else dh(start, stop, rows[0][1:])
-        error = check_array("dh", error, (stop - start, *rows[0].shape[1:]), rows[0].dtype, cell)
-        outgoing = tuple([np.zeros_like(a) for a in tape.initial])
-        dx = grads.x[start:stop] if grads.x.size else grads.x
-        threads, launcher = segments.threads(stop - start)
-        try:
-            segments.kernels.backward(tuple(parts), tuple(grads.params), dx, tuple(grads.state), error, carry, outgoing, rows,
-                                      tuple(part), tuple(tape.initial), tuple(segments.params), tuple(options), WHOLE,
-                                      threads, launcher)
-        finally:
-            leave_threads(launcher)
-        carry = outgoing
+        runs = segments.run(start, stop, states)
+        h = runs[-1].rows[0][1:]
+        error = dh[start:stop] if isinstance(dh, np.ndarray) else dh(start, stop, h)
+        error = check_array("dh", error, h.shape, dtype, cell)
+        for i in reversed(range(len(layers))):
+            error = dropped(cell, error, runs[i].kept)
+            below = np.zeros(runs[i].batch.x.shape, dtype) if i > 0 else dx[start:stop] if dx.size else dx
+            carry[i] = layers[i].backward(runs[i], parts[i], below, error, carry[i], clip)
+            error = below
 
     stretch = schedule.segment * schedule.fan ** (schedule.levels - 1)
     for i in reversed(range(len(tape.states))):
         back(i * stretch, min(T, (i + 1) * stretch), tape.states[i], schedule.levels - 1)
-    for total, left in zip(grads.state, carry, strict=True):
-        total += left
-    segments.kernels.add_up(tuple(grads.params), tuple(grads.state), tuple(parts), segments.rows(1), tuple(first),
-                            tuple(tape.initial), tuple(segments.params))
-    if cell.mask is not None:
-        grads.params.W[~cell.mask] = 0
-    return grads if grads.x.size else grads._replace(x=None)
+    found = []
+    for i, layer in enumerate(layers):
+        for total, left in zip(layer.dstate, carry[i], strict=True):
+            total += left
+        found.append(layer.gradients(segments.inputs(i, first), parts[i]))
+    return Grads(segments.per_layer(p for p, _ in found), dx if dx.size else None, segments.per_layer(s for _, s in found))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Batch, Grads
+from .dropout import draw_kept, dropped
 from .passes import FULL, run_backward, run_forward
 from .tape import Tape, empty_grads
 from .truncation import NO_ROWS, Plan, Truncation
@@ -73,22 +74,6 @@ def opposite(batch: Batch) -> Batch:
     if resets.size:
         resets = np.ascontiguousarray(turned(np.concatenate([resets[1:], np.zeros_like(resets[:1])]), batch.lengths))
     return batch._replace(x=np.ascontiguousarray(turned(batch.x, batch.lengths)), resets=resets)
-
-
-def draw_kept(stack: Any, seed: int | None, layer: int, shape: tuple[int, ...]) -> Array | None:
-    """Which outputs of a layer reach the next; None: all."""
-    if seed is None or stack.dropout == 0 or layer == len(stack.cells) - 1:
-        return None
-    return np.asarray(np.random.default_rng([seed, layer]).random(shape) >= stack.dropout)
-
-
-def dropped(stack: Any, array: Array, kept: Array | None) -> Array:
-    """array ⊙ m."""
-    if kept is None:
-        return array
-    result = np.where(kept, array, array.dtype.type(0))
-    result *= array.dtype.type(1 / (1 - stack.dropout))
-    return result
 
 
 def forward(stack: Any, params: Any, batch: Batch, initial: Any, seed: int | None) -> StackTape:

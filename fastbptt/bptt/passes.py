@@ -66,7 +66,7 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
         Seed of the dropout of a Stack; none is dropped without it.
     memory_budget : int or str, optional
         Bytes, or "N KiB", "N MiB", "N GiB", that forward and backward may take beside their inputs and results: the tape then
-        keeps a few states, and backward computes the others again (`fastbptt.bptt.checkpoint`). Full BPTT of single cells.
+        keeps a few states, and backward computes the others again (`fastbptt.bptt.checkpoint`). Full BPTT in one direction.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     batch = Batch(x, steps, NO_RESETS if resets is None else resets, NONE[dtype] if noise is None else noise)
     if memory_budget is not None:
         check_budget_possible(cell, None)
-        return checkpoint.forward(cell, params, batch, initial, memory_budget)
+        return checkpoint.forward(cell, params, batch, initial, memory_budget, seed)
     run = cell.run_forward(params, batch, initial, seed) if is_stack(cell) else run_forward(cell, params, batch, initial)
     tape = cast(Tape, run)
     tape.checked = given, params

@@ -169,9 +169,15 @@ def crew_of(shards, batch, d, threads, launcher):
 
 @njit
 def block_steps(crew, rows, d):
-    """Steps of a block of full scans in which the largest shard has so many rows: what a segment has to be a multiple of."""
+    """Steps of a block of full scans in which the largest shard has so many rows: what a segment has to be a multiple of.
+
+    A power of two, so that one number is a multiple for all layers of a stack.
+    """
     most = TIME_ROWS if crew.pieces > 1 else block_rows(d.row + maximum(d.x_row, d.Hp))
-    return maximum(1, most // minimum(rows, PASS_ROWS))
+    steps = 1
+    while 2 * steps * minimum(rows, PASS_ROWS) <= most:
+        steps *= 2
+    return steps
 
 
 # ---------------------------------------------------------------------------------------------- forward

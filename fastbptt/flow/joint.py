@@ -7,7 +7,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..bptt.checkpoint import CheckpointTape
-from ..bptt.layers import dropped
+from ..bptt.dropout import dropped
 from ..bptt.tape import Tape
 from ..errors import check_finite_states, check_kept_steps, check_one_direction, check_params, check_tape, first_array, is_stack
 from .linear import Deltas, Linear, Span

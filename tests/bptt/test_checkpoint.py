@@ -57,6 +57,26 @@ def test_same_bits_and_as_function(name, T, B):
         _ = small.h
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_stacks_have_the_same_bits(dropout):
+    stack = fb.Stack([fb.RNN(3, 9), fb.LSTM(9, 5), fb.GRU(5, 40)], dropout=dropout)
+    T, B = 1500, 3
+    rng = np.random.default_rng(0)
+    params, x, dh = stack.init(seed=0, dtype=np.float64), rng.normal(size=(T, B, 3)), rng.normal(size=(T, B, 40))
+    given = {"lengths": [T, 700, 3], "resets": rng.random((T, B)) < 0.01, "seed": 5}
+    tape = fb.forward(stack, params, x, **given)
+    budget = least_budget(lambda budget: fb.forward(stack, params, x, memory_budget=budget))
+    small = fb.forward(stack, params, x, **given, memory_budget=budget + budget // 20)
+    assert len(small.states) > 1 and all(np.array_equal(a, b) for p, q in zip(small.final, tape.final, strict=True)
+                                         for a, b in zip(p, q, strict=True))
+    want = fb.backward(stack, params, tape, dh, clip_state=50.0)
+    for errors in (dh, lambda start, stop, h: dh[start:stop]):
+        got = fb.backward(stack, params, small, errors, clip_state=50.0)
+        assert np.array_equal(got.x, want.x)
+        for a, b in zip((*got.params, *got.state), (*want.params, *want.state), strict=True):
+            assert all(np.array_equal(one, other) for one, other in zip(a, b, strict=True))
+
+
 def test_many_levels_have_the_same_bits():
     cell = CELLS["rnn"]
     params, x, state, dh, _ = data(cell, 3000, 9, dtype=np.float32)
@@ -96,7 +116,8 @@ def test_budget_is_kept():
     (lambda c, p, x: fb.forward(c, p, x, memory_budget=10), "memory_budget: expected at least [0-9]+ bytes"),
     (lambda c, p, x: fb.forward(c, p, x, memory_budget="64 MB"), "memory_budget: expected bytes, or"),
     (lambda c, p, x: fb.forward(c, p, x, memory_budget=True), "memory_budget: expected an integer"),
-    (lambda c, p, x: fb.forward(fb.Stack([c]), (p,), x, memory_budget="8 MiB"), "memory_budget: expected None for Stack"),
+    (lambda c, p, x: fb.forward(fb.Stack([c], bidirectional=True), (fb.Stack.direction_type(p, p),), x, memory_budget="8 MiB"),
+     "memory_budget: expected None for Stack"),
     (lambda c, p, x: fb.backward(c, p, fb.forward(c, p, x, memory_budget="8 MiB"), x[..., :1] * np.ones(9), fb.Truncation(2)),
      "truncation: expected None for a tape of checkpoints"),
     (lambda c, p, x: fb.backward(c, p, fb.forward(c, p, x), lambda start, stop, h: h), "dh"),
