@@ -7,6 +7,7 @@ One kernel serves both, nothing in the cached code refers to a threading layer, 
 """
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -25,10 +26,31 @@ CALLBACK = ir.FunctionType(ir.VoidType(), [BYTES.as_pointer(), I64.as_pointer(),
 LAUNCHER = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [I64] * 3)
 
 
+SPINS = "5000"      # some 50 µs, about as long as it takes to wake a thread
+
+
 def launcher() -> int:
     """The address of the threading layer's parallel loop; starts the layer on its first call."""
-    parallel._launch_threads()
+    if not parallel._is_initialized:
+        _start_threads()
     return int(llvm.address_of_symbol("numba_parallel_for"))
+
+
+def _start_threads() -> None:
+    """Start Numba's threads, with little patience.
+
+    Threads of GNU OpenMP that wait for each other spin for milliseconds before they sleep. Where another process wants the
+    core, the one waited for does not get it meanwhile: calls took forty times as long as on one thread. The library reads
+    how often to spin from the environment, once, when it is loaded; what the user has set stays.
+    """
+    patient = "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ
+    if not patient:
+        os.environ["GOMP_SPINCOUNT"] = SPINS
+    try:
+        parallel._launch_threads()
+    finally:
+        if not patient:
+            del os.environ["GOMP_SPINCOUNT"]
 
 
 def _callback(cx: Any, module: ir.Module, compiled: Any, data_type: ir.Type, job: Ref) -> ir.Function:
