@@ -116,7 +116,10 @@ def steps(norms: Mapping[str, Array], axes: Any) -> Any:
         shade = (i + 1) / len(norms)
         axes.semilogy(np.arange(1, len(values) + 1), np.where(values > 0, values, np.nan), color=COLOURS[2],
                       alpha=0.25 + 0.75 * shade, linewidth=1.0 + 0.8 * shade, label=label)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, high / 10), high)         # at least a decade: a line that is nearly flat looks flat
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     if len(norms) > 1:
         axes.legend(fontsize=8.5, frameon=False)
     return _dress(axes, r"Gradient by step: $\|\delta_t h_{t-1}^\top\|$", "step t at which W is used", "Frobenius norm (log)")
@@ -138,7 +141,8 @@ def exponents(spectrum: Array, axes: Any) -> Any:
     for row in spectrum:
         shown = np.isfinite(row)
         axes.plot(np.flatnonzero(shown) + 1, row[shown], "o-", color=COLOURS[0], alpha=0.6, markersize=3, linewidth=1.2)
-    axes.axhline(0.0, color=COLOURS[1], linewidth=1.2)
+    axes.axhline(0.0, color=COLOURS[1], linewidth=1.2, zorder=1)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     lost = int(np.isneginf(spectrum).sum(axis=1).max())
     title = "Lyapunov exponents" + (f" ({lost} more at −∞)" if lost else "")
-    return _dress(axes, title, "index", "growth per step (natural log)")
+    return _dress(axes, title, "index, largest first", "growth per step (natural log)")
