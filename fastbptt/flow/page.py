@@ -23,8 +23,10 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: 0; } h2 { font-size: 1.15rem; 
 .verdict b { font-size: 1.25rem; } .stable { border-color: #1b8a8f; } .vanishing { border-color: #2166ac; }
 .exploding { border-color: #b2182b; } .mixed { border-color: #8a3b63; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .3rem 1.2rem .3rem 0; vertical-align: top; }
-th { font-weight: 400; color: #5a5a66; } th, td:first-child { width: 50%; } tr + tr > * { border-top: 1px solid #e4e4ea; }
-td { font-variant-numeric: tabular-nums; } code { font-size: .9em; }
+th { font-weight: 400; color: #5a5a66; width: 44%; } tr + tr > * { border-top: 1px solid #e4e4ea; }
+td { font-variant-numeric: tabular-nums; } dl { margin: 0; } dl > div { display: grid; padding: .3rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 1.2rem; }
+dl > div + div { border-top: 1px solid #e4e4ea; } dt { font-weight: 600; } dd { margin: 0; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1.5rem 2rem; }
 figure { margin: 0; } img { display: block; width: 100%; height: auto; } figcaption { font-size: .9rem; color: #5a5a66; }
 """
@@ -44,8 +46,8 @@ def html_page(report: GradientFlow, spectrum: Array | None = None) -> str:
                      f'src="data:image/png;base64,{png(each.draw)}"><figcaption>{escape(each.caption)}</figcaption></figure>'
                      for each in pictures(report, spectrum))
     numbers = "".join(f"<tr><th scope=row>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts(report))
-    remedies = "".join(f"<tr><td><code>{escape(to)}</code></td><td>{escape(why)}</td></tr>" for to, why in report.remedies)
-    advice = f"<h2>What may help</h2><table>{remedies}</table>" if remedies else ""
+    remedies = "".join(f"<div><dt>{escape(to)}</dt><dd>{escape(why)}</dd></div>" for to, why in report.remedies)
+    advice = f"<h2>What may help</h2><dl>{remedies}</dl>" if remedies else ""
     return ('<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<title>Gradient flow: {report.verdict}</title><style>{STYLE}</style></head><body>"

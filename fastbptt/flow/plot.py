@@ -112,12 +112,16 @@ def steps(norms: Mapping[str, Array], axes: Any) -> Any:
     -------
     matplotlib.axes.Axes
     """
+    from matplotlib.ticker import LogLocator
+
     for i, (label, values) in enumerate(norms.items()):
         shade = (i + 1) / len(norms)
         axes.semilogy(np.arange(1, len(values) + 1), np.where(values > 0, values, np.nan), color=COLOURS[2],
                       alpha=0.25 + 0.75 * shade, linewidth=1.0 + 0.8 * shade, label=label)
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, high / 10), high)         # at least a decade: a line that is nearly flat looks flat
+    if high < 1000 * axes.get_ylim()[0]:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
     if len(norms) > 1:
