@@ -57,8 +57,8 @@ def by_lag(report: GradientFlow, axes: Any) -> Any:
         bottom = report.lag_norms[report.lag_norms > 0].min(initial=top) if top > 0 else 1.0
         inside = (bound > bottom / 10) & (bound < top * 1e3)
         axes.plot(lags[inside], bound[inside], "--", color="0.45", linewidth=1.3,
-                  label=f"the bound's slope, {report.growth_bound:.3g} per step")
-    axes.legend(fontsize=8.5, frameon=False)
+                  label=f"the bound: × {report.growth_bound:.3g} per step")
+    axes.legend(fontsize=8.5, framealpha=0.85, edgecolor="none")
     return _dress(axes, "Gradient by lag", "lag j, steps between the error and the use of the parameter", "Frobenius norm (log)")
 
 
@@ -122,8 +122,8 @@ def steps(norms: Mapping[str, Array], axes: Any) -> Any:
     axes.set_ylim(min(low, high / 10), high)         # at least a decade: a line that is nearly flat looks flat
     if high < 1000 * axes.get_ylim()[0]:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     if len(norms) > 1:
         axes.legend(fontsize=8.5, frameon=False)
     return _dress(axes, r"Gradient by step: $\|\delta_t h_{t-1}^\top\|$", "step t at which W is used", "Frobenius norm (log)")

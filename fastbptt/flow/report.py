@@ -95,7 +95,7 @@ def facts(report: GradientFlow) -> list[tuple[str, str]]:
 
 def _range(values: Array) -> str:
     low, high = float(np.min(values)), float(np.max(values))
-    return f"{low:.4g}" if np.isclose(low, high) else f"{low:.4g} to {high:.4g}"
+    return f"{low:.4g}" if np.isclose(low, high, atol=0) else f"{low:.4g} to {high:.4g}"
 
 
 def _plain(value: Any) -> Any:
