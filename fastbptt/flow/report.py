@@ -76,10 +76,10 @@ class GradientFlow:
 
 def facts(report: GradientFlow) -> list[tuple[str, str]]:
     """The numbers of a report in words: (name, value)."""
-    left = np.exp(np.clip(report.rates * report.steps, -700, 700))
+    whole = np.exp(np.clip(report.rates * report.steps, -700, 700))
     rows = [("steps", str(report.steps)),
             ("growth per step (natural log)", _range(report.rates)),
-            (f"what is left of a small change after {report.steps} steps", _range(left)),
+            (f"that is, over {report.steps} steps, a factor of", _range(whole)),
             ("norm of the step Jacobian", _range(report.step_jacobians))]
     if report.growth_bound is not None:
         rows.append(("bound of a step, (1−α) + αγ‖W‖", f"{report.growth_bound:.4g}"))
