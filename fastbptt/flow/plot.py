@@ -112,7 +112,7 @@ def steps(norms: Mapping[str, Array], axes: Any) -> Any:
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
     for i, (label, values) in enumerate(norms.items()):
         shade = (i + 1) / len(norms)
@@ -122,7 +122,8 @@ def steps(norms: Mapping[str, Array], axes: Any) -> Any:
     axes.set_ylim(min(low, high / 10), high)         # at least a decade: a line that is nearly flat looks flat
     if high < 1000 * axes.get_ylim()[0]:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
+        plain = axes.get_ylim()[0] > 1e-4 and high < 1e5
+        axes.yaxis.set_major_formatter("{x:g}" if plain else LogFormatterSciNotation(minor_thresholds=(4, 4)))
         axes.yaxis.set_minor_formatter("")
     if len(norms) > 1:
         axes.legend(fontsize=8.5, frameon=False)
@@ -148,5 +149,5 @@ def exponents(spectrum: Array, axes: Any) -> Any:
     axes.axhline(0.0, color=COLOURS[1], linewidth=1.2, zorder=1)
     axes.xaxis.get_major_locator().set_params(integer=True)
     lost = int(np.isneginf(spectrum).sum(axis=1).max())
-    title = "Lyapunov exponents" + (f" ({lost} more at −∞)" if lost else "")
+    title = "Lyapunov exponents" + (f" (up to {lost} more at −∞)" if lost else "")
     return _dress(axes, title, "index, largest first", "growth per step (natural log)")

@@ -76,7 +76,7 @@ class GradientFlow:
 
 def facts(report: GradientFlow) -> list[tuple[str, str]]:
     """The numbers of a report in words: (name, value)."""
-    whole = np.exp(np.clip(report.rates * report.steps, -700, 700))
+    whole = np.exp(np.minimum(report.rates * report.steps, 700.0))
     rows = [("steps", str(report.steps)),
             ("growth per step (natural log)", _range(report.rates)),
             (f"that is, over {report.steps} steps, a factor of", _range(whole)),
@@ -95,7 +95,8 @@ def facts(report: GradientFlow) -> list[tuple[str, str]]:
 
 def _range(values: Array) -> str:
     low, high = float(np.min(values)), float(np.max(values))
-    return f"{low:.4g}" if np.isclose(low, high, atol=0) else f"{low:.4g} to {high:.4g}"
+    said = f"{low:.4g}" if np.isclose(low, high, atol=0) else f"{low:.4g} to {high:.4g}"
+    return said.replace("-inf", "−∞")
 
 
 def _plain(value: Any) -> Any:

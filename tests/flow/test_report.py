@@ -82,6 +82,12 @@ def test_factors_of_different_size_are_a_range_however_small():
     assert f"a factor of: {low:.4g} to {high:.4g}" in str(report)
 
 
+def test_a_change_that_is_lost_altogether_is_said_plainly():
+    report = report_of(*chain(0.0))
+    assert "growth per step (natural log): −∞" in str(report) and "a factor of: 0\n" in str(report)
+    assert "grows at −∞ per step" in report.reason
+
+
 def test_dead_and_saturated_units_are_listed():
     cell = fb.RNN(1, 3, "relu")
     params = fb.RNNParams(np.array([[1.0], [-1.0], [1.0]]), np.zeros((3, 3)), np.zeros(3))
