@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ PAST = 256                      # steps after which 1e-40 of an influence is lef
 STEPS, RATE, HALVED = 40_000, 1e-4, 2000
 WINDOWS = (1, 10, 19, 30, 40, 41, 45, 50, 60, 100)
 CHUNKS = (10, 41, 60, 80, 100, 109, 110, 120, 150, 200)
+MIXTURES = ((106, 100), (107, 100), (140, 100), (160, 100))
 
 CELL = fb.RNN(1, N, activation="identity")
 Vector = NDArray[np.float64]
@@ -144,9 +146,10 @@ def learn(name: str, truncation: fb.Truncation | None, steps: int = STEPS) -> Co
     return Course(name, truncation, errors)
 
 
-def courses(windows: Sequence[int] = WINDOWS, chunks: Sequence[int] = CHUNKS, steps: int = STEPS) -> list[Course]:
-    """Full BPTT, then windows, then chunks."""
-    forms = [(f"window {h}", fb.Truncation(h)) for h in windows] + [(f"chunks {k}", fb.Truncation.chunks(k)) for k in chunks]
+def courses(steps: int = STEPS) -> list[Course]:
+    """Full BPTT, then windows, chunks and mixtures."""
+    forms = [(f"window {h}", fb.Truncation(h)) for h in WINDOWS] + [(f"chunks {k}", fb.Truncation.chunks(k)) for k in CHUNKS]
+    forms += [(f"mixture {h}; {s}", fb.Truncation(h, s)) for h, s in MIXTURES]
     return [learn("full", None, steps), *(learn(name, cut, steps) for name, cut in forms)]
 
 
@@ -163,35 +166,49 @@ def table(done: Sequence[Course]) -> str:
     return "\n".join(rows)
 
 
-def draw(done: Sequence[Course], path: Path) -> None:
-    """What every horizon sees of the gradient, and what becomes of the learners."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 8.2), layout="constrained", facecolor="white")
-    lags, sums, *below = figure.subplots(2, 2).flat
-    horizons, colours = np.arange(1, 161), {"full": "#333333", "window": "#2a78d6", "chunks": "#d9632b"}
+def draw_reach(lags: Any, sums: Any) -> None:
+    """The influence by lag, and what every horizon sees of it."""
     lags.bar(np.arange(80), measured_influence(80), color="#8fb4df", width=0.8, label="measured (lag_gradients)")
     lags.plot(np.arange(80), influence(80), ".", color="#333333", markersize=4, label="on paper (binomial)")
-    lags.set(title="Influence of θ on s¹ through the step j before", xlabel="lag j", ylabel="∂s¹/∂θ through this lag")
-    for name, stride in (("window", lambda h: 1), ("chunks", lambda h: h)):
-        seen = [reached(int(h), stride(int(h))) for h in horizons]
-        first = next(h for h, value in zip(horizons, seen, strict=True) if value < 0)
-        sums.plot(horizons, seen, color=colours[name], label=f"{name}: right sign from {first}")
-        sums.axvline(first, color=colours[name], linewidth=0.8, linestyle=":")
-    sums.axhline(-6, color=colours["full"], linestyle="--", linewidth=1, label="full: −6")
+    lags.set(title="Influence of θ on s¹, j steps later", xlabel="lag j", ylabel="∂s¹/∂θ through this lag")
+    horizons = np.arange(1, 161)
+    for form, colour in ((fb.Truncation, "#2a78d6"), (fb.Truncation.chunks, "#d9632b")):
+        first = threshold(form)
+        kind = "window" if form is fb.Truncation else "chunks"
+        sums.plot(horizons, [reached(h, form(h).stride) for h in horizons.tolist()], color=colour, label=f"{kind}: right sign from {first}")
+        sums.axvline(first, color=colour, linewidth=0.8, linestyle=":")
+    sums.axhline(-6, color="#333333", linestyle="--", linewidth=1, label="full: −6")
     sums.set(title="∂s¹/∂θ as a horizon sees it", xlabel="horizon", ylabel="∂s¹/∂θ")
-    for axes, kind in zip(below, ("window", "chunks"), strict=True):
-        for course in done:
-            if course.name.startswith(kind) or course.truncation is None:
-                smooth = np.median(course.errors[:course.errors.size // 200 * 200].reshape(-1, 200), axis=1)
-                line, = axes.semilogy(200 * np.arange(smooth.size), np.clip(smooth, 1e-12, None), linewidth=1.4,
-                                      color=colours["full"] if course.truncation is None else None)
-                line.set(label=course.name, linestyle="-" if course.converges else "--")
-        axes.axhline(1, color="#999999", linewidth=0.8)
-        axes.set(title=f"Learning online, {kind}: dashed diverges", xlabel="step of the stream", ylabel="|s¹ − 1|", ylim=(1e-12, 1e14))
-    for axes in (lags, sums, *below):
-        axes.legend(fontsize=8, frameon=False, ncols=1 if axes in (lags, sums) else 3)
-        axes.axhline(0, color="#333333", linewidth=0.6) if axes in (lags, sums) else None
+    for axes in (lags, sums):
+        axes.axhline(0, color="#333333", linewidth=0.6)
+        axes.legend(fontsize=9, frameon=False)
+
+
+def draw_learning(axes: Any, done: Sequence[Course], title: str) -> None:
+    """The error of every learner, from short horizons (light) to long ones (dark)."""
+    from matplotlib import colormaps
+
+    for place, course in enumerate(done):
+        smooth = np.median(course.errors[:course.errors.size // 200 * 200].reshape(-1, 200), axis=1)
+        colour = "black" if course.truncation is None else colormaps["plasma_r"](0.1 + 0.85 * place / len(done))
+        axes.semilogy(200 * np.arange(smooth.size), np.clip(smooth, 1e-13, None), color=colour, linewidth=1.5,
+                      linestyle="-" if course.converges else "--", label=course.name)
+    axes.axhline(1, color="#999999", linewidth=0.8)
+    axes.set(title=f"Learning online, {title} (dashed: diverges)", xlabel="step of the stream", ylabel="|s¹ − 1|", ylim=(1e-12, 1e14))
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def draw(done: Sequence[Course], path: Path) -> None:
+    """The picture of the page."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 8.4), layout="constrained", facecolor="white")
+    lags, sums, windows, chunks = figure.subplots(2, 2).flat
+    draw_reach(lags, sums)
+    full, last = done[0], f"mixture {MIXTURES[-1][0]}; {MIXTURES[-1][1]}"
+    draw_learning(windows, [*(c for c in done if c.name.startswith("window")), full], "windows")
+    draw_learning(chunks, [*(c for c in done if c.name.startswith("chunks") or c.name == last), full], "chunks")
+    for axes in (lags, sums, windows, chunks):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
