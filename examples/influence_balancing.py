@@ -160,9 +160,10 @@ def table(done: Sequence[Course]) -> str:
     rows = ["| BPTT | ∂s¹/∂θ on paper | measured | error in the end | |", "| --- | ---: | ---: | ---: | --- |"]
     for course in done:
         cut = course.truncation
-        values = (-6.0, measured(PAST, 1)) if cut is None else (reached(cut.horizon, cut.stride), measured(cut.horizon, cut.stride))
+        horizon, stride = (PAST, 1) if cut is None else (cut.horizon, cut.stride)
         verdict = "converges" if course.converges else "**diverges**"
-        rows.append(f"| {course.name} | {values[0]:+.3f} | {values[1]:+.3f} | {course.last:.1e} | {verdict} |")
+        seen = f"{reached(horizon, stride):+.3f} | {measured(horizon, stride):+.3f}"
+        rows.append(f"| {course.name} | {seen} | {course.last:.1e} | {verdict} |")
     return "\n".join(rows)
 
 
@@ -175,7 +176,8 @@ def draw_reach(lags: Any, sums: Any) -> None:
     for form, colour in ((fb.Truncation, "#2a78d6"), (fb.Truncation.chunks, "#d9632b")):
         first = threshold(form)
         kind = "window" if form is fb.Truncation else "chunks"
-        sums.plot(horizons, [reached(h, form(h).stride) for h in horizons.tolist()], color=colour, label=f"{kind}: right sign from {first}")
+        seen = [reached(h, form(h).stride) for h in horizons.tolist()]
+        sums.plot(horizons, seen, color=colour, label=f"{kind}: right sign from {first}")
         sums.axvline(first, color=colour, linewidth=0.8, linestyle=":")
     sums.axhline(-6, color="#333333", linestyle="--", linewidth=1, label="full: −6")
     sums.set(title="∂s¹/∂θ as a horizon sees it", xlabel="horizon", ylabel="∂s¹/∂θ")
@@ -194,7 +196,8 @@ def draw_learning(axes: Any, done: Sequence[Course], title: str) -> None:
         axes.semilogy(200 * np.arange(smooth.size), np.clip(smooth, 1e-13, None), color=colour, linewidth=1.5,
                       linestyle="-" if course.converges else "--", label=course.name)
     axes.axhline(1, color="#999999", linewidth=0.8)
-    axes.set(title=f"Learning online, {title} (dashed: diverges)", xlabel="step of the stream", ylabel="|s¹ − 1|", ylim=(1e-12, 1e14))
+    axes.set(title=f"Learning online, {title} (dashed: diverges)", xlabel="step of the stream", ylabel="|s¹ − 1|")
+    axes.set_ylim(1e-12, 1e14)
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
@@ -220,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of the stream (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     for name, form in (("windows", fb.Truncation), ("chunks", fb.Truncation.chunks)):
-        print(f"{name}: the sign of the full gradient from horizon {threshold(form)} on paper, {threshold(form, measured)} measured")
+        print(f"{name}: the right sign from horizon {threshold(form)} on paper, {threshold(form, measured)} measured")
     done = courses(steps=chosen.steps)
     print(table(done))
     if chosen.write:
