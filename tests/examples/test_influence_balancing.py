@@ -65,6 +65,23 @@ def test_the_page_shows_what_the_sign_says():
     assert (ROOT / "docs" / "truncation-bias.png").stat().st_size > 10_000
 
 
+def test_the_command_writes_table_and_picture(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "tables.py").write_bytes((ROOT / "docs" / "tables.py").read_bytes())
+    page = tmp_path / "truncation-bias.md"
+    page.write_text("before\n<!-- table: horizons -->\n<!-- end of table: horizons -->\nafter\n")
+    monkeypatch.setattr(balancing, "DOCS", tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    balancing.main(["--steps", "600"])
+    shown = capsys.readouterr().out
+    assert "windows: the right sign from horizon 41 on paper, 41 measured" in shown and "| window 19 |" in shown
+    assert "window 19" not in page.read_text()
+    balancing.main(["--steps", "300", "--write"])
+    shorter = capsys.readouterr().out
+    assert shorter != shown and shorter.splitlines()[-1] in page.read_text() and page.read_text().endswith("after\n")
+    assert (tmp_path / "truncation-bias.png").stat().st_size > 10_000
+
+
 @pytest.mark.evidence
 def test_the_sign_decides_for_every_horizon_of_the_page():
     for course in balancing.courses():
