@@ -29,14 +29,15 @@ def test_comparison_of_figures(said, promised, equal):
     assert same(said, promised) is equal
 
 
-def test_vanishing_gradient_says_what_its_code_prints():
-    blocks = PAIR.findall((DOCS / "vanishing-gradient.md").read_text(encoding="utf-8"))
-    assert len(blocks) >= 10
+@pytest.mark.parametrize("page, least", [("vanishing-gradient.md", 10), ("truncation-bias.md", 1), ("long-sequences.md", 1)])
+def test_a_page_says_what_its_code_prints(page, least):
+    blocks = PAIR.findall((DOCS / page).read_text(encoding="utf-8"))
+    assert len(blocks) >= least
     names = {"__name__": "page"}
     for code, promised in blocks:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            exec(compile(code, "vanishing-gradient.md", "exec"), names)
+            exec(compile(code, page, "exec"), names)
         assert same(out.getvalue(), promised), f"the page says\n{promised}its code prints\n{out.getvalue()}"
 
 
