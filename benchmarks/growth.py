@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 
 from fastbptt.bench.cases import GROWTH_FORMS, growth_case
+from fastbptt.bench.cost import FORMS, LENGTHS, cost_side, peak_of, seconds_of
 from fastbptt.bench.peers import OursSide, checked_setup
 
 # T · B: a window does horizon times the products of a full pass, and is followed only this far.
@@ -29,6 +30,29 @@ class Growth:
 
     def peakmem_forward_backward(self, T: int, B: int, H: int, form: str) -> None:
         self.side.run()
+
+
+class CostPerStep:
+    """One sequence of T steps: curves that should be flat in T, those of peak memory for checkpointed BPTT alone."""
+
+    params = (list(LENGTHS), list(FORMS))
+    param_names = ["T", "form"]
+    timeout = 300
+
+    def setup(self, T: int, form: str) -> None:
+        self.side = cost_side(form, T)
+
+    def track_ns_per_step(self, T: int, form: str) -> float:
+        """Forward and backward."""
+        return 1e9 * seconds_of({form: self.side}, 21)[form] / T
+
+    track_ns_per_step.unit = "ns"
+
+    def track_peak_bytes(self, T: int, form: str) -> int:
+        """Beside inputs and results."""
+        return peak_of(self.side)
+
+    track_peak_bytes.unit = "bytes"
 
 
 class Tracked:

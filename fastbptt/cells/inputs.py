@@ -5,7 +5,6 @@ its gradient is a column of dU. Ids stand for one-hot vectors: their columns of 
 """
 from __future__ import annotations
 
-import numpy as np
 from numba import types
 
 from ..engine import simd

@@ -5,7 +5,6 @@ b, it adds through the functions of `protocol` that begin with ``own``.
 """
 from __future__ import annotations
 
-import numpy as np
 from numba import types
 
 from ..engine import simd

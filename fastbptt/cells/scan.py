@@ -137,10 +137,10 @@ class Backward(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The first `count` rows of `work`, to be dealt out in pieces: by the given shard of a job."""
+    """The first `filled` rows of `work`, which a shard of a job deals out in pieces."""
 
     shard: int
-    count: int
+    filled: int
     work: Any
     job: Any
 
@@ -212,7 +212,7 @@ def load_first(state, i, tape, states, b, dims):
 def prepare(piece, block):
     """Working rows of one piece of a block: what does not depend on the state."""
     job, work = block.job, block.work
-    batch, params, pieces, m = job.batch, job.params, job.crew.pieces, block.count
+    batch, params, pieces, m = job.batch, job.params, job.crew.pieces, block.filled
     d = measure(params, job.tape, job.initial)
     size = work.inputs.size // d.x_row // pieces
     stop = m * (piece + 1) // pieces
@@ -303,7 +303,8 @@ def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
     order = descending(batch.lengths)       # as steps go on, the rows still running are the first n
     shards = shard_count(order.size, d.H)
     crew = crew_of(shards, batch, d, threads, launcher)
-    run_shards(forward_shard, Forward(order, shards, crew, panels, tape, batch, initial, params, options), shards, threads, launcher)
+    run_shards(forward_shard, Forward(order, shards, crew, panels, tape, batch, initial, params, options),
+               shards, threads, launcher)
 
 
 # ---------------------------------------------------------------------------------------------- backward
@@ -494,7 +495,7 @@ def part_of(parts, i):
 @njit
 def products_of_piece(piece, block):
     """The products of one piece of a block."""
-    job, work, m = block.job, block.work, block.count
+    job, work, m = block.job, block.work, block.filled
     pieces = job.crew.pieces
     d = measure(job.params, job.tape, job.initial)
     width = maximum(padded(d.I + 1, job.params.U), d.Hp)

@@ -214,8 +214,10 @@ def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False,
     def decorate(f: Callable[..., Any]) -> Any:
         block = numba.njit(forceinline=forceinline, pipeline_class=_BlockCompiler, _nrt=allocates, **_FLAGS)(f)
         if python:
-            # Numba asks for compiled code that Python can call and calls what it gets: here a function of its own.
-            block._compile_for_args = lambda *args, twin=numba.njit(**_FLAGS)(f), **kws: twin
+            # A call from Python that finds no compiled code asks for it, and calls what it gets: here a function of its own.
+            twin = numba.njit(**_FLAGS)(f)
+            block._compile_for_args = lambda *args, **kws: twin
+            block.add_overload = lambda compiled: block.overloads.update({tuple(compiled.signature.args): compiled})
         return _without_literals(block)
     return decorate if function is None else decorate(function)
 

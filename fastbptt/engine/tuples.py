@@ -23,6 +23,7 @@ from numba.extending import infer_getattr, intrinsic, lower_builtin, lower_getat
 
 from .simd import I32, I64
 
+
 class Ref(types.Type):
     """Numba type of the address of a NamedTuple, with its fields; a field that is a NamedTuple is a `Ref` again."""
 

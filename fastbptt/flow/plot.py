@@ -57,8 +57,8 @@ def by_lag(report: GradientFlow, axes: Any) -> Any:
         bottom = report.lag_norms[report.lag_norms > 0].min(initial=top) if top > 0 else 1.0
         inside = (bound > bottom / 10) & (bound < top * 1e3)
         axes.plot(lags[inside], bound[inside], "--", color="0.45", linewidth=1.3,
-                  label=f"the bound's slope, {report.growth_bound:.3g} per step")
-    axes.legend(fontsize=8.5, frameon=False)
+                  label=f"the bound: × {report.growth_bound:.3g} per step")
+    axes.legend(fontsize=8.5, framealpha=0.85, edgecolor="none")
     return _dress(axes, "Gradient by lag", "lag j, steps between the error and the use of the parameter", "Frobenius norm (log)")
 
 
@@ -112,11 +112,19 @@ def steps(norms: Mapping[str, Array], axes: Any) -> Any:
     -------
     matplotlib.axes.Axes
     """
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+
     for i, (label, values) in enumerate(norms.items()):
         shade = (i + 1) / len(norms)
         axes.semilogy(np.arange(1, len(values) + 1), np.where(values > 0, values, np.nan), color=COLOURS[2],
                       alpha=0.25 + 0.75 * shade, linewidth=1.0 + 0.8 * shade, label=label)
-    axes.yaxis.set_major_formatter("{x:g}")
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, high / 10), high)         # at least a decade: a line that is nearly flat looks flat
+    if high < 1000 * axes.get_ylim()[0]:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        plain = axes.get_ylim()[0] > 1e-4 and high < 1e5
+        axes.yaxis.set_major_formatter("{x:g}" if plain else LogFormatterSciNotation(minor_thresholds=(4, 4)))
+        axes.yaxis.set_minor_formatter("")
     if len(norms) > 1:
         axes.legend(fontsize=8.5, frameon=False)
     return _dress(axes, r"Gradient by step: $\|\delta_t h_{t-1}^\top\|$", "step t at which W is used", "Frobenius norm (log)")
@@ -138,7 +146,8 @@ def exponents(spectrum: Array, axes: Any) -> Any:
     for row in spectrum:
         shown = np.isfinite(row)
         axes.plot(np.flatnonzero(shown) + 1, row[shown], "o-", color=COLOURS[0], alpha=0.6, markersize=3, linewidth=1.2)
-    axes.axhline(0.0, color=COLOURS[1], linewidth=1.2)
+    axes.axhline(0.0, color=COLOURS[1], linewidth=1.2, zorder=1)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     lost = int(np.isneginf(spectrum).sum(axis=1).max())
-    title = "Lyapunov exponents" + (f" ({lost} more at −∞)" if lost else "")
-    return _dress(axes, title, "index", "growth per step (natural log)")
+    title = "Lyapunov exponents" + (f" (up to {lost} more at −∞)" if lost else "")
+    return _dress(axes, title, "index, largest first", "growth per step (natural log)")

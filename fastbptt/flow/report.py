@@ -76,8 +76,10 @@ class GradientFlow:
 
 def facts(report: GradientFlow) -> list[tuple[str, str]]:
     """The numbers of a report in words: (name, value)."""
+    whole = np.exp(np.minimum(report.rates * report.steps, 700.0))
     rows = [("steps", str(report.steps)),
             ("growth per step (natural log)", _range(report.rates)),
+            (f"that is, over {report.steps} steps, a factor of", _range(whole)),
             ("norm of the step Jacobian", _range(report.step_jacobians))]
     if report.growth_bound is not None:
         rows.append(("bound of a step, (1−α) + αγ‖W‖", f"{report.growth_bound:.4g}"))
@@ -93,7 +95,8 @@ def facts(report: GradientFlow) -> list[tuple[str, str]]:
 
 def _range(values: Array) -> str:
     low, high = float(np.min(values)), float(np.max(values))
-    return f"{low:.4g}" if np.isclose(low, high) else f"{low:.4g} to {high:.4g}"
+    said = f"{low:.4g}" if np.isclose(low, high, atol=0) else f"{low:.4g} to {high:.4g}"
+    return said.replace("-inf", "−∞")
 
 
 def _plain(value: Any) -> Any:

@@ -32,7 +32,7 @@ def verdict_of(growth: Array, lengths: Array) -> tuple[str, str]:
     peak = float(np.cumsum(growth, axis=0).max())
     low, high = float(rates.min()), float(rates.max())
     span = f"{low:+.3g}" if low == high else f"{low:+.3g} to {high:+.3g}"
-    said = f"a small change of the state grows at {span} per step (natural log; stable within ±{SLOPE:.3f})"
+    said = f"a small change of the state grows at {span.replace('-inf', '−∞')} per step (natural log; stable within ±{SLOPE:.3f})"
     if low < -SLOPE and high > SLOPE:
         return "mixed", f"{said}: it vanishes in some sequences and explodes in others"
     if high > SLOPE:

@@ -44,6 +44,13 @@ def test_steps_draws_a_line_for_each_moment():
     assert np.isnan(axes.get_lines()[1].get_ydata()[0])
 
 
+def test_steps_shows_at_least_a_decade():
+    low, high = plot.steps({"": np.array([1.0, 1.1, 0.9])}, Figure().subplots()).get_ylim()
+    assert low < 0.2 and high >= 1.1
+    low, high = plot.steps({"": np.array([1.0, 1e-6])}, Figure().subplots()).get_ylim()
+    assert 1e-8 < low < 1e-6 and high < 10
+
+
 def test_exponents_counts_those_at_minus_infinity():
     axes = plot.exponents(np.array([[0.1, -0.2, -np.inf]]), Figure().subplots())
     assert "1 more at −∞" in axes.get_title(loc="left")

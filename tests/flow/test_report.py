@@ -27,6 +27,7 @@ def test_scalar_chains(w, verdict):
     report = report_of(*chain(w))
     assert report.verdict == verdict
     np.testing.assert_allclose(report.rates, np.log(w), atol=1e-12)
+    assert f"over {T} steps, a factor of: {w ** T:.4g}" in str(report)
     assert report.spectral_radius == pytest.approx(w) and report.growth_bound == pytest.approx(w)
     np.testing.assert_allclose(np.diag(report.reach, 3), w ** (report.states[3:] - report.states[:-3]))
 
@@ -70,6 +71,21 @@ def test_sequences_that_differ_and_bursts_are_mixed():
     x[:, 1] = -1
     params = fb.RNNParams(np.ones((1, 1)), np.full((1, 1), 1.5), np.zeros(1))
     assert report_of(cell, params, x).verdict == "mixed"
+
+
+def test_factors_of_different_size_are_a_range_however_small():
+    cell = fb.RNN(1, 1)
+    params = fb.RNNParams(np.ones((1, 1)), np.full((1, 1), 0.5), np.zeros(1))
+    report = report_of(cell, params, np.full((T, B, 1), [[0.1], [0.5]]))
+    low, high = np.sort(np.exp(T * report.rates))
+    assert high > 10 * low and high < 1e-12
+    assert f"a factor of: {low:.4g} to {high:.4g}" in str(report)
+
+
+def test_a_change_that_is_lost_altogether_is_said_plainly():
+    report = report_of(*chain(0.0))
+    assert "growth per step (natural log): −∞" in str(report) and "a factor of: 0\n" in str(report)
+    assert "grows at −∞ per step" in report.reason
 
 
 def test_dead_and_saturated_units_are_listed():

@@ -1,0 +1,47 @@
+"""The pages' code runs, and prints what the pages say."""
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAIR = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+FIGURES = 0.02      # of a printed number: its last digit differs from one kind of processor to another
+
+
+def same(said: str, promised: str) -> bool:
+    """The same words, and the same numbers to FIGURES."""
+    if NUMBER.sub("#", said) != NUMBER.sub("#", promised):
+        return False
+    pairs = zip(map(float, NUMBER.findall(said)), map(float, NUMBER.findall(promised)), strict=True)
+    return all(a == pytest.approx(b, rel=FIGURES) for a, b in pairs)
+
+
+@pytest.mark.parametrize("said, promised, equal", [
+    ("h = 1.00e-03 x", "h = 1.01e-03 x", True), ("h = 1.00e-03 x", "h = 1.04e-03 x", False), ("h = 1", "h = -1", False),
+    ("a 1", "b 1", False), ("a 1\n", "a 1\na 1\n", False)])
+def test_comparison_of_figures(said, promised, equal):
+    assert same(said, promised) is equal
+
+
+@pytest.mark.parametrize("page, least", [("vanishing-gradient.md", 10), ("truncation-bias.md", 1), ("long-sequences.md", 1)])
+def test_a_page_says_what_its_code_prints(page, least):
+    blocks = PAIR.findall((DOCS / page).read_text(encoding="utf-8"))
+    assert len(blocks) >= least
+    names = {"__name__": "page"}
+    for code, promised in blocks:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, page, "exec"), names)
+        assert same(out.getvalue(), promised), f"the page says\n{promised}its code prints\n{out.getvalue()}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_links_and_pictures_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (DOCS / target).exists(), f"{page.name}: {target}"
