@@ -18,16 +18,20 @@ import numpy as np
 import fastbptt as fb
 
 
-def medians(sides: dict[str, Callable[[], object]], turns: int = 9) -> dict[str, float]:
-    """Median seconds of each side, taken in turns."""
+def medians(sides: dict[str, Callable[[], object]], turns: int = 9, seconds: float = 0.05) -> dict[str, float]:
+    """Median seconds of a call of each side, in turns of so many seconds, or of one call where that takes longer."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for side in sides.values():
         side()
     for _ in range(turns):
         for name, side in sides.items():
-            start = time.perf_counter()
-            side()
-            taken[name].append(time.perf_counter() - start)
+            end = time.perf_counter() + seconds
+            while True:
+                start = time.perf_counter()
+                side()
+                taken[name].append(time.perf_counter() - start)
+                if time.perf_counter() > end:
+                    break
     return {name: float(np.median(values)) for name, values in taken.items()}
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import NO_RESETS, NONE, Array, Batch, Grads
+from ..arrays import Array, Batch, Grads
 from ..cells.scan import TIME_ROWS
 from ..engine.shards import (
     BLOCK_FLOATS,

@@ -61,6 +61,7 @@ class Linear:
         self.cell = cell
         self.params = type(params)(*[a.astype(dtype, copy=False) for a in (params if cell.mask is None else cell.masked(params))])
         self.given = params
+        self.W_T, self.U_T = (np.ascontiguousarray(a.T) for a in (self.params.W, self.params.U))
         batch = tape.batch
         self.T, self.B = batch.x.shape[:2]
         self.H = cell.hidden_size
@@ -121,7 +122,7 @@ class Linear:
         held = vectors
         if self.crossed is not None:
             vectors = vectors * self.crossed[at]
-        u = None if dx is None else times(dx, self.params.U.T)
+        u = None if dx is None else times(dx, self.U_T)
         after: Array = self._ahead(vectors, u, *[f[at] for f in self.factors])
         return after if self.padded is None else np.where(self.padded[at], held, after)
 

@@ -1,20 +1,24 @@
 """Lyapunov exponents: the mean growth rates of small changes of the state along a trajectory."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
 from ..bptt.passes import forward
-from ..errors import check_one_direction, check_transient, check_up_to
+from ..engine.orthogonal import gram_schmidt
+from ..errors import check_flag, check_one_direction, check_transient, check_up_to
 from .joint import Joint, linear_steps
 
 LONGEST = 16        # steps between two orthonormalisations
-MOST_SPREAD = 1e8   # between the fastest and the slowest direction of one stretch, else their angle is lost to rounding
+MOST_SPREAD = 1e10  # between the fastest and the slowest direction of one stretch, else their angle is lost to rounding
+MOST_FLOATS = 2**18    # of the products of Jacobians that are made together
 
 
-def lyapunov_spectrum(cell: Any, params: Any, x: Any, k: int | None = None, *, transient: int = 0, state: Any = None) -> Array:
+def lyapunov_spectrum(cell: Any, params: Any, x: Any, k: int | None = None, *, transient: int = 0, state: Any = None,
+                      convergence: bool = False) -> Any:
     """The k leading Lyapunov exponents of every sequence, natural logarithm per step.
 
     λ_i = mean over steps of log |R_ii| of Q R = J_t Q, by QR along the trajectory. Computed in float64.
@@ -31,10 +35,12 @@ def lyapunov_spectrum(cell: Any, params: Any, x: Any, k: int | None = None, *, t
         First steps, which are not counted; fewer than T.
     state : State, optional
         Zeros by default.
+    convergence : bool
+        Whether to return as well what the exponents were after every step; Q is then orthonormalised at each.
 
     Returns
     -------
-    (B, k)
+    (B, k), or with `convergence` a tuple of it and of the means so far (T − transient, B, k)
         Largest first; −inf where the Jacobian is singular: |R_ii| ≤ S ε ‖J_t Q‖_F counts as 0.
 
     Raises
@@ -59,37 +65,56 @@ def lyapunov_spectrum(cell: Any, params: Any, x: Any, k: int | None = None, *, t
     steps = linear_steps(cell, params, forward(cell, params, x, state), np.float64)
     k = steps.size if k is None else check_up_to("k", k, steps.size, "a number of exponents, at most the size of the state")
     transient = check_transient(transient, steps.T)
-    Q = np.broadcast_to(np.eye(steps.size)[:k], (1, steps.B, k, steps.size))
-    total = np.zeros((steps.B, k))
+    logs = [found for _, found in _growth(steps, k, transient, 1 if check_flag("convergence", convergence) else LONGEST)]
+    means = np.cumsum(logs, axis=0)
+    final = means[-1] / (steps.T - transient)
+    order = np.argsort(-final, axis=1, kind="stable")
+    spectrum = np.take_along_axis(final, order, axis=1)
+    if not convergence:
+        return spectrum
+    means /= np.arange(1, len(means) + 1)[:, None, None]
+    return spectrum, np.take_along_axis(means, order[None], axis=2)
+
+
+def _growth(steps: Joint, k: int, transient: int, longest: int) -> Iterator[tuple[int, Array]]:
+    """After every stretch that counts: its last step, and log |R_ii| (B, k).
+
+    The Jacobians of many stretches are multiplied together first, all stretches side by side, which are products of many
+    rows; unless k is so small beside S that carrying k vectors through the steps is less work.
+    """
+    S = steps.size
+    Q = np.broadcast_to(np.eye(S)[:k], (steps.B, k, S))
+    most = MOST_FLOATS // (steps.B * S * S) if S <= max(64, 4 * k) else 1
     t, length = 0, 1
     while t < steps.T:
         # A stretch ends at the transient, so that what is counted begins with a basis.
-        stop = min(t + length, transient if t < transient else steps.T)
-        moved, logs, spread = _stretch(steps, Q, t, stop)
-        if stop - t > 1 and not spread <= MOST_SPREAD:
-            length = (stop - t) // 2
-            continue
-        if t >= transient:
-            total += logs
-        per_step = np.log(spread) / (stop - t)
-        Q, t = moved, stop
-        length = int(min(LONGEST, max(1, 0.8 * np.log(MOST_SPREAD) // max(per_step, 1e-3)))) if np.isfinite(per_step) else 1
-    return -np.sort(-total / (steps.T - transient), axis=1)
+        end = transient if t < transient else steps.T
+        length = min(length, end - t)
+        count = max(1, min(most, (end - t) // length)) if length > 1 else 1
+        rows = np.broadcast_to(np.eye(S), (count, steps.B, S, S)) if count > 1 else Q[None]
+        for i in range(length):
+            rows = steps.ahead(slice(t + i, t + count * length, length), rows)
+        fastest = 0.0
+        for images in rows:
+            basis, logs, spread = _orthonormal(Q @ images if count > 1 else images)
+            if length > 1 and not spread <= MOST_SPREAD:
+                fastest = np.inf
+                break
+            Q, t, fastest = basis, t + length, max(fastest, float(np.log(spread)) / length)
+            if t > transient:
+                yield t, logs
+        if fastest == np.inf:
+            length = max(1, length // 2)
+        else:
+            length = int(min(longest, max(1, 0.8 * np.log(MOST_SPREAD) // max(fastest, 1e-3))))
 
 
-def _stretch(steps: Joint, Q: Array, start: int, stop: int) -> tuple[Array, Array, float]:
-    """The basis after some steps, log |R_ii| of every direction, and the largest ratio of two of a sequence."""
-    for t in range(start, stop):
-        Q = steps.ahead(slice(t, t + 1), Q)
-    columns = Q[0].swapaxes(1, 2)
-    basis, R = np.linalg.qr(columns)
-    size = np.abs(np.einsum("bii->bi", R))
-    lost = steps.size * np.finfo(float).eps * np.linalg.norm(columns, axis=(1, 2))[:, None]
-    size = np.where(size <= lost, 0.0, size)
+def _orthonormal(rows: Array) -> tuple[Array, Array, float]:
+    """For rows (B, k, S): an orthonormal basis, log |R_ii| of every direction, and the largest ratio of two of a sequence."""
+    basis, sizes = gram_schmidt(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = size.max(axis=1) / size.min(axis=1)
-        spread = float(np.where(np.isnan(ratios), np.inf, ratios).max())
-        return np.ascontiguousarray(basis.swapaxes(1, 2))[None], np.log(size), spread
+        ratios = sizes.max(axis=1) / sizes.min(axis=1)
+        return basis, np.log(sizes), float(np.where(np.isnan(ratios), np.inf, ratios).max())
 
 
 def growth_along(steps: Joint) -> Array:

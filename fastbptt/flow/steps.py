@@ -47,7 +47,7 @@ class RNNSteps(Linear):
         return Deltas(delta, delta), before
 
     def _ahead(self, vectors: Array, u: Array | None, *factors: Array) -> Array:
-        a = times(vectors, self.params.W.T)
+        a = times(vectors, self.W_T)
         if u is not None:
             a += u
         a *= factors[0]
@@ -83,7 +83,7 @@ class GRUSteps(Linear):
 
     def _ahead(self, vectors: Array, u: Array | None, *factors: Array) -> Array:
         z, by_r, by_z, by_n, by_m = factors
-        a_r, a_z, a_n = np.split(times(vectors, self.params.W.T), 3, axis=-1)
+        a_r, a_z, a_n = np.split(times(vectors, self.W_T), 3, axis=-1)
         after = z * vectors + by_r * a_r + by_z * a_z + by_m * a_n
         if u is not None:
             u_r, u_z, u_n = np.split(u, 3, axis=-1)
@@ -188,7 +188,7 @@ class LSTMSteps(Linear):
     def _ahead(self, vectors: Array, u: Array | None, *factors: Array) -> Array:
         by_i, by_f, by_g, by_o, h_by_c, c_by_c = factors
         H = self.H
-        a = times(np.ascontiguousarray(vectors[..., :H]), self.params.W.T)
+        a = times(np.ascontiguousarray(vectors[..., :H]), self.W_T)
         if u is not None:
             a += u
         c = by_i * a[..., :H] + by_f * a[..., H:2 * H] + by_g * a[..., 2 * H:3 * H] + c_by_c * vectors[..., H:]

@@ -87,3 +87,19 @@ def test_bad_input_is_one_clear_error():
     both = fb.Stack([cell], bidirectional=True)
     with pytest.raises(ValueError, match="cell: expected one direction for Lyapunov exponents"):
         fb.lyapunov_spectrum(both, both.init(), x)
+
+
+@pytest.mark.parametrize("k", [2, 8])
+def test_lyapunov_after_every_step(k):
+    cell = fb.RNN(2, 8)
+    params = cell.init(seed=0, dtype=np.float64, gain=1.2)
+    x = np.random.default_rng(0).normal(size=(60, 3, 2))
+    spectrum, means = fb.lyapunov_spectrum(cell, params, x, k, transient=10, convergence=True)
+    assert means.shape == (50, 3, k)
+    np.testing.assert_array_equal(means[-1], spectrum)
+    np.testing.assert_allclose(spectrum, fb.lyapunov_spectrum(cell, params, x, k, transient=10), atol=1e-9)
+    J = fb.jacobians(cell, params, fb.forward(cell, params, x))
+    one_step = ref.lyapunov(J[:11], k, 10)
+    np.testing.assert_allclose(np.sort(means[0]), np.sort(one_step), atol=1e-9)
+    with pytest.raises(TypeError, match="convergence: expected True or False"):
+        fb.lyapunov_spectrum(cell, params, x, convergence=1)
