@@ -1,5 +1,9 @@
 """fastbptt: Numba kernels for backpropagation through time, and what gradients do on the way."""
-from . import interop
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .arrays import Grads
 from .bptt.passes import backward, forward, step
 from .bptt.stack import Directions, Stack
@@ -10,11 +14,6 @@ from .cells.lstm import LSTM, LSTMParams, LSTMPeepholeParams, LSTMState
 from .cells.rnn import RNN, RNNParams, RNNState
 from .engine.shards import get_num_threads, set_num_threads
 from .errors import FileError
-from .flow.jacobians import jacobian_product, jacobian_vector, jacobians, vector_jacobian
-from .flow.lags import LagNorms, StepGradients, lag_gradients, lag_norms, step_gradients, suggest_horizon
-from .flow.lyapunov import lyapunov_spectrum
-from .flow.norms import JacobianNorms, jacobian_norms
-from .flow.report import GradientFlow, gradient_flow
 from .training.clip import clip_by_norm, clip_by_value
 from .training.fit import evaluate, fit
 from .training.model import ModelParams, SequenceModel
@@ -27,7 +26,34 @@ from .training.storage import SavedModel, load_model, save_model
 from .training.stream import Stream, stream
 from .training.text import TextFile
 
+if TYPE_CHECKING:
+    from . import interop
+    from .flow.jacobians import jacobian_product, jacobian_vector, jacobians, vector_jacobian
+    from .flow.lags import LagNorms, StepGradients, lag_gradients, lag_norms, step_gradients, suggest_horizon
+    from .flow.lyapunov import lyapunov_spectrum
+    from .flow.norms import JacobianNorms, jacobian_norms
+    from .flow.report import GradientFlow, gradient_flow
+
 __version__ = "0.1.0"
+
+# What a process that only trains does not need is loaded when it is first asked for.
+_LATER = {
+    "flow.jacobians": ("jacobian_product", "jacobian_vector", "jacobians", "vector_jacobian"),
+    "flow.lags": ("LagNorms", "StepGradients", "lag_gradients", "lag_norms", "step_gradients", "suggest_horizon"),
+    "flow.lyapunov": ("lyapunov_spectrum",),
+    "flow.norms": ("JacobianNorms", "jacobian_norms"),
+    "flow.report": ("GradientFlow", "gradient_flow"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "interop":
+        return import_module("fastbptt.interop")
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(f"fastbptt.{module}"), name)
+    raise AttributeError(f"module 'fastbptt' has no attribute {name!r}")
+
 
 __all__ = [
     "GRU",
