@@ -56,10 +56,10 @@ def table() -> str:
     """One line for every shape and number of steps, in Markdown."""
     import fastbptt as fb
     from benchmarks.timing import markdown
-    from fastbptt.cells import scan
+    from fastbptt.cells import rows as thresholds
     from fastbptt.engine import shards
 
-    scan.TIME_FLOPS = 0.0
+    thresholds.TIME_FLOPS = 0.0
     shards.SMALL_FLOPS = shards.SMALL_ALONE_FLOPS = 0
     threads = fb.get_num_threads()
     rows = [row for B, H in SHAPES for row in rows_of(fb, B, H, threads)]

@@ -1,10 +1,11 @@
-"""Writes measured tables into the README: `python docs/tables.py demo suites bench` from the root of a checkout.
+"""Writes measured tables into the documents: `python docs/tables.py demo suites bench …` from the root of a checkout.
 
 A table lies between two marks, `<!-- table: NAME -->` and `<!-- end of table: NAME -->`; all between them is replaced. To add
-one, put its marks into the README and a function that returns Markdown into TABLES.
+one, put its marks into a document, and that and a function that returns Markdown into TABLES.
 """
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -65,7 +66,31 @@ def bench_markdown(report: Report) -> str:
     return "\n\n".join(part.strip() for part in parts)
 
 
-TABLES: dict[str, Callable[[], str]] = {"demo": demo_table, "suites": suites_table, "bench": bench_table}
+def printed(*command: str, **env: str) -> list[str]:
+    """The lines of the table that a module prints."""
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|") or not line]
+    if not any(lines):
+        raise RuntimeError(f"{' '.join(command)}: printed no table")
+    return lines
+
+
+def claims_table() -> str:
+    """Speed beside what one would write without this library: two minutes."""
+    rest = printed("benchmarks.claims", "lyapunov", OPENBLAS_NUM_THREADS="1")[2:]
+    return "\n".join([*printed("benchmarks.claims", "lengths", "truncation", "flow", "budget"), *rest])
+
+
+def table_of(module: str) -> Callable[[], str]:
+    """What a module of benchmarks prints."""
+    return lambda: "\n".join(printed(module))
+
+
+README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
+TABLES: dict[str, tuple[Path, Callable[[], str]]] = {
+    "demo": (README, demo_table), "suites": (README, suites_table), "bench": (README, bench_table),
+    "limits": (PERFORMANCE, table_of("benchmarks.limits")), "sizes": (PERFORMANCE, table_of("benchmarks.sizes")),
+    "crossover": (PERFORMANCE, table_of("benchmarks.crossover")), "claims": (PERFORMANCE, claims_table)}
 
 
 def main(names: Sequence[str]) -> int:
@@ -73,11 +98,11 @@ def main(names: Sequence[str]) -> int:
     if not names or set(names) - set(TABLES):
         print(f"expected names among {', '.join(TABLES)}, got {' '.join(names) or 'none'}", file=sys.stderr)
         return 2
-    readme = ROOT / "README.md"
     for name in names:
-        rewrite(readme.read_text(encoding="utf-8"), name, "")      # the marks are there, before minutes are spent
-        table = TABLES[name]()
-        readme.write_text(rewrite(readme.read_text(encoding="utf-8"), name, table), encoding="utf-8")
+        document, measure = TABLES[name]
+        rewrite(document.read_text(encoding="utf-8"), name, "")      # the marks are there, before minutes are spent
+        table = measure()
+        document.write_text(rewrite(document.read_text(encoding="utf-8"), name, table), encoding="utf-8")
     return 0
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, Batch, Grads
-from ..cells.scan import TIME_ROWS
+from ..cells.rows import TIME_ROWS
 from ..engine.shards import (
     BLOCK_FLOATS,
     LEAST_ROWS,
@@ -28,11 +28,9 @@ from ..engine.shards import (
 )
 from ..errors import check_array, check_budget, is_stack, refuse_budget
 from .dropout import draw_kept, dropped
-from .kernels import FAR, kernels_of
+from .kernels import WHOLE, kernels_of
 from .tape import Tape
-from .truncation import NO_ROWS, Plan
 
-WHOLE = tuple(Plan(FAR, FAR, NO_ROWS))
 DhFunction = Callable[[int, int, Array], Any]
 
 

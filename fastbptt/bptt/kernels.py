@@ -4,22 +4,16 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from ..arrays import Batch, Options
-from ..cells.protocol import Parts, measure
-from ..cells.scan import (
-    add_parts,
-    block_steps,
-    crew_of,
-    empty_parts,
-    scan_forward,
-    scan_segment,
-    start_tape,
-)
+import numpy as np
+
+from ..arrays import Array, Batch, Options
+from ..cells.protocol import Parts, Passes, measure
+from ..cells.rows import block_steps, crew_of
+from ..cells.scan import scan_forward, start_tape
+from ..cells.scan_back import add_parts, empty_parts, scan_segment
 from ..engine.jit import kernel, njit
 from ..engine.tuples import named
-from .truncation import Plan, passes_of_plan, plan_passes
-
-FAR = 2**62       # a horizon that is full BPTT
+from .truncation import NO_ROWS, Plan, given_passes, plan_full, plan_steps
 
 
 class Kernels(NamedTuple):
@@ -35,14 +29,41 @@ class Kernels(NamedTuple):
     """Adds the parts to the gradients."""
 
 
+@kernel
+def _planned(lengths, T, horizon, stride, hidden, apart):
+    return plan_steps(lengths, 0, T, horizon, stride, hidden, apart)
+
+
+@kernel
+def _grouped(rows, hidden):
+    return given_passes(rows, hidden)
+
+
+WHOLE: tuple[Any, ...] = tuple(Passes(NO_ROWS, np.zeros(1, np.int64), 0, True, False))
+"""Stands for full BPTT, whose passes the backward kernel finds itself."""
+
+
+def passes_of(plan: Plan, lengths: Array, T: int, hidden: int, apart: bool) -> tuple[Any, ...]:
+    """The passes of a call as the backward kernel takes them, from kernels that know neither cells nor dtypes."""
+    if plan.rows.size:
+        return tuple(_grouped(plan.rows, hidden))
+    if plan.horizon >= T and (plan.stride >= T or not apart):
+        return WHOLE
+    return tuple(_planned(lengths, T, plan.horizon, plan.stride, hidden, apart))
+
+
 @njit(allocates=True)
-def run_plan(plan, parts, dparams, dx, dstate, dh, incoming, outgoing, tape, batch, initial, params, options, threads, launcher):
-    """The passes of a plan, added to the gradients; where parts are given, to these."""
+def run_passes(passes, parts, dparams, dx, dstate, dh, incoming, outgoing, tape, batch, initial, params, options, threads,
+               launcher):
+    """Passes back, added to the gradients; where parts are given, to these."""
     d = measure(params, tape, initial)
-    passes = passes_of_plan(plan, batch, d.T, d.H, options.clip > 0)
+    if passes.rows.size == 0:
+        planned = plan_full(batch.lengths, batch.start, d.T, d.H)
+    else:
+        planned = Passes(passes.rows, passes.bounds, passes.shards, passes.full, passes.overlap)
     whole = parts.inputs.size == 0
-    kept = empty_parts(passes, batch, params, initial, d) if whole else Parts(parts.inputs, parts.state, parts.initial)
-    scan_segment(kept, dx, dh, incoming, outgoing, tape, batch, initial, params, options, passes, threads, launcher)
+    kept = empty_parts(planned, batch, params, initial, d) if whole else Parts(parts.inputs, parts.state, parts.initial)
+    scan_segment(kept, dx, dh, incoming, outgoing, tape, batch, initial, params, options, planned, threads, launcher)
     if whole:
         add_parts(dparams, dstate, kept, batch, d)
 
@@ -59,17 +80,17 @@ def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
         scan_forward(saved, given, first, named(params, params_type), named(options, Options), threads, launcher)
 
     @kernel(allocates=False)
-    def backward_kernel(parts, dparams, dx, dstate, dh, incoming, outgoing, tape, batch, initial, params, options, plan, threads,
-                        launcher):
-        run_plan(named(plan, Plan), named(parts, Parts), named(dparams, params_type), dx, named(dstate, state_type), dh,
-                 named(incoming, state_type), named(outgoing, state_type), named(tape, tape_type), named(batch, Batch),
-                 named(initial, state_type), named(params, params_type), named(options, Options), threads, launcher)
+    def backward_kernel(parts, dparams, dx, dstate, dh, incoming, outgoing, tape, batch, initial, params, options, passes,
+                        threads, launcher):
+        run_passes(named(passes, Passes), named(parts, Parts), named(dparams, params_type), dx, named(dstate, state_type), dh,
+                   named(incoming, state_type), named(outgoing, state_type), named(tape, tape_type), named(batch, Batch),
+                   named(initial, state_type), named(params, params_type), named(options, Options), threads, launcher)
 
     @kernel
     def parts_for(tape, batch, initial, params):
         given, first, weights = named(batch, Batch), named(initial, state_type), named(params, params_type)
         d = measure(weights, named(tape, tape_type), first)
-        passes = plan_passes(given, d.T, FAR, FAR, d.H)
+        passes = plan_full(given.lengths, given.start, d.T, d.H)
         crew = crew_of(passes.shards, given, d, 1, 0)
         parts = empty_parts(passes, given, weights, first, d)
         steps = block_steps(crew, (d.B + passes.shards - 1) // passes.shards, d)

@@ -22,7 +22,7 @@ from ..errors import (
     is_stack,
 )
 from . import checkpoint
-from .kernels import kernels_of
+from .kernels import kernels_of, passes_of
 from .tape import Tape, empty_grads
 from .truncation import NO_ROWS, Plan, Truncation
 
@@ -199,10 +199,11 @@ def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, df
     dstate = tuple(grads.state)
     params = params if cell.mask is None else cell.masked(params)
     options = cell.options if clip == 0 else cell.options._replace(clip=clip)
+    passes = passes_of(plan, batch.lengths, batch.x.shape[0], cell.hidden_size, clip > 0)
     threads, launcher = _enter(cell, batch, 2, _rows(batch, plan))
     try:
         kernel(NO_PARTS[dh.dtype], tuple(grads.params), grads.x, dstate, dh, tuple(dfinal), dstate, tuple(tape.arrays),
-               tuple(batch), tuple(tape.initial), tuple(params), tuple(options), tuple(plan), threads, launcher)
+               tuple(batch), tuple(tape.initial), tuple(params), tuple(options), passes, threads, launcher)
     finally:
         leave_threads(launcher)
     if cell.mask is not None:

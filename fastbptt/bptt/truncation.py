@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..cells.protocol import Passes
-from ..cells.scan import PASS_ROWS, descending, steps_here
+from ..cells.rows import PASS_ROWS, descending
 from ..engine.jit import njit
 from ..engine.primitives import empty, maximum, minimum, zeros
 from ..engine.shards import MAX_SHARDS, shard_count
@@ -96,7 +96,7 @@ class Truncation:
 
 
 class Plan(NamedTuple):
-    """Which passes a backward kernel makes: those of BPTT(horizon; stride), or where there are any the given rows."""
+    """Which passes a backward call makes: those of BPTT(horizon; stride), or where there are any the given rows."""
 
     horizon: int
     stride: int
@@ -115,27 +115,27 @@ def _write(rows, m, b, end, before, stop):
 
 
 @njit(allocates=True)
-def _plan_full(batch, T, hidden):
-    """One pass for every sequence, dealt out longest first: a unit for every shard."""
-    order = descending(batch.lengths)
+def plan_full(lengths, start, T, hidden):
+    """One pass for every sequence, dealt out longest first: a unit for every shard. The T steps may begin after step `start`."""
+    order = descending(lengths)
     shards = shard_count(order.size, hidden)
     rows, bounds = empty((order.size, 4), np.int64), zeros(shards + 1, np.int64)
     m = 0
     for s in range(shards):
         for i in range(s, order.size, shards):
-            m = _write(rows, m, order[i], steps_here(batch, order[i], T), 0, 0)
+            m = _write(rows, m, order[i], minimum(maximum(lengths[order[i]] - start, 0), T), 0, 0)
         bounds[s + 1] = m
     return Passes(rows, bounds, shards, True, False)
 
 
 @njit(allocates=True)
-def _plan_chunks(batch, k, longest):
+def _plan_chunks(lengths, k, longest):
     """Chunks of k steps, last first; a unit has a few successive chunks of all sequences.
 
     Where k does not divide the length, the pass from the last step reaches back into the last whole chunk, so it is in
     the same unit: what two passes add to one step is added in a fixed order.
     """
-    B = batch.lengths.size
+    B = lengths.size
     chunks = maximum(1, longest // k)
     together = maximum(1, minimum(PASS_ROWS // B, chunks // MAX_SHARDS))
     units = (chunks + together - 1) // together
@@ -145,7 +145,7 @@ def _plan_chunks(batch, k, longest):
         first = (units - 1 - unit) * together
         for c in range(minimum(first + together, chunks) - 1, first - 1, -1):
             for b in range(B):
-                length = batch.lengths[b]
+                length = lengths[b]
                 if maximum(1, length // k) == c + 1 and length % k > 0:
                     m = _write(rows, m, b, length, length // k * k, maximum(0, length - k))
                 if (c + 1) * k <= length:
@@ -155,18 +155,18 @@ def _plan_chunks(batch, k, longest):
 
 
 @njit(allocates=True)
-def _plan_overlapping(batch, horizon, stride, apart):
+def _plan_overlapping(lengths, horizon, stride, apart):
     """All ends of every sequence, cut into units long enough that reaching back before their own steps costs little."""
     ends = maximum(PASS_ROWS, (4 * horizon + stride - 1) // stride)
     total, units = 0, 0
-    for length in batch.lengths:
+    for length in lengths:
         n = 1 if length <= horizon and not apart else (length + stride - 1) // stride
         total += n
         units += (n + ends - 1) // ends
     rows, bounds = empty((total, 4), np.int64), zeros(units + 1, np.int64)
     m, unit = 0, 0
-    for b in range(batch.lengths.size):
-        length = batch.lengths[b]
+    for b in range(lengths.size):
+        length = lengths[b]
         n = 1 if length <= horizon and not apart else (length + stride - 1) // stride
         for i in range(n):
             end = length if n == 1 else minimum((i + 1) * stride, length)
@@ -175,6 +175,19 @@ def _plan_overlapping(batch, horizon, stride, apart):
                 unit += 1
                 bounds[unit] = m
     return Passes(rows, bounds, minimum(MAX_SHARDS, units), False, True)
+
+
+@njit(allocates=True)
+def plan_steps(lengths, start, T, horizon, stride, hidden, apart):
+    """`plan_passes` by the lengths alone."""
+    longest = 0
+    for length in lengths:
+        longest = maximum(longest, length)
+    if horizon >= longest and (stride >= longest or not apart):
+        return plan_full(lengths, start, T, hidden)
+    if stride == horizon:
+        return _plan_chunks(lengths, horizon, longest)
+    return _plan_overlapping(lengths, minimum(horizon, longest), stride, apart)
 
 
 @njit(allocates=True)
@@ -193,14 +206,7 @@ def plan_passes(batch, T, horizon, stride, hidden, apart=False):
     apart : bool
         Passes that all reach step 1 add up to a single one, unless what they carry is clipped: then they stay apart.
     """
-    longest = 0
-    for length in batch.lengths:
-        longest = maximum(longest, length)
-    if horizon >= longest and (stride >= longest or not apart):
-        return _plan_full(batch, T, hidden)
-    if stride == horizon:
-        return _plan_chunks(batch, horizon, longest)
-    return _plan_overlapping(batch, minimum(horizon, longest), stride, apart)
+    return plan_steps(batch.lengths, batch.start, T, horizon, stride, hidden, apart)
 
 
 @njit(allocates=True)
@@ -213,11 +219,3 @@ def given_passes(rows, hidden):
     for unit in range(units + 1):
         bounds[unit] = n * unit // units
     return Passes(rows, bounds, shards, False, False)
-
-
-@njit(allocates=True)
-def passes_of_plan(plan, batch, T, hidden, apart):
-    """The passes of a call, their units and shards."""
-    if plan.rows.shape[0] > 0:
-        return given_passes(plan.rows, hidden)
-    return plan_passes(batch, T, plan.horizon, plan.stride, hidden, apart)

@@ -8,7 +8,7 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 import fastbptt as fb
-from fastbptt.cells.scan import TIME_PIECES
+from fastbptt.cells.rows import TIME_PIECES
 from fastbptt.engine.shards import MAX_SHARDS
 
 FORMS = {"full": None, "chunks": fb.Truncation.chunks(16), "window": fb.Truncation(16), "mixture": fb.Truncation(16, 4)}

@@ -29,19 +29,20 @@ def test_marks_must_be_there_once_and_in_order(text):
         tables.rewrite(text, "t", "x")
 
 
-def test_command_writes_the_readme(tmp_path, monkeypatch, capsys):
-    (tmp_path / "README.md").write_text(TEXT)
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
-    monkeypatch.setattr(tables, "TABLES", {"t": lambda: "T", "u": lambda: "U"})
+def test_command_writes_the_documents(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    page.write_text(TEXT)
+    monkeypatch.setattr(tables, "TABLES", {"t": (page, lambda: "T"), "u": (page, lambda: "U")})
     assert tables.main(["t", "u"]) == 0
-    assert (tmp_path / "README.md").read_text() == tables.rewrite(TEXT.replace("old", "T"), "u", "U")
+    assert page.read_text() == tables.rewrite(TEXT.replace("old", "T"), "u", "U")
     assert tables.main(["v"]) == 2 and "t, u" in capsys.readouterr().err
 
 
-def test_readme_has_every_table_and_picture():
+def test_documents_have_every_table_and_picture():
+    for name, (document, _) in tables.TABLES.items():
+        text = document.read_text(encoding="utf-8")
+        assert tables.rewrite(text, name, "x") != text
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in tables.TABLES:
-        assert tables.rewrite(readme, name, "x") != readme
     assert "(docs/demo.png)" in readme and (ROOT / "docs" / "demo.png").stat().st_size > 10_000
 
 

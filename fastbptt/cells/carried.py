@@ -1,0 +1,54 @@
+"""The errors that passes carry from step to step: clipped, left at resets and at the first step."""
+from __future__ import annotations
+
+import numpy as np
+
+from ..engine import simd
+from ..engine.jit import njit
+from ..engine.panels import add_row
+from .rows import steps_here
+
+
+@njit
+def clip_errors(carry, n, largest, d):
+    """Scale each of n errors, ∂L/∂state as a whole, to a norm of at most `largest`."""
+    for i in range(n):
+        first, stop = i * d.state_row, (i + 1) * d.state_row
+        top, total = 0.0, 0.0
+        for j in range(first, stop):
+            size = abs(float(carry[j]))
+            top = size if size > top else top
+        if top > 0:
+            for j in range(first, stop):
+                part = carry[j] / top
+                total += part * part
+        norm = top * np.sqrt(total)
+        if norm > largest:
+            for j in range(first, stop):
+                carry[j] *= largest / norm
+
+
+@njit
+def leave_at_reset(b, i, carry, dinitial, d):
+    """The error of row i goes to the initial state, the step before sees none of it."""
+    for k in range(d.state_row // d.Hp):
+        at = i * d.state_row + k * d.Hp
+        add_row(dinitial, (k * d.B + b) * d.H, carry, at, d.H)
+        for j in range(d.Hp):
+            carry[at + j] = 0
+
+
+@njit
+def leave_at_start(b, i, carry, outgoing, d):
+    """The error of row i leaves the first step."""
+    for k in range(len(outgoing)):
+        add_row(simd.flat(outgoing[k]), b * d.H, carry, i * d.state_row + k * d.Hp, d.H)
+
+
+@njit
+def pass_through(incoming, outgoing, batch, d):
+    """A sequence without a valid step here holds its state: the incoming error leaves it as it came."""
+    for k in range(len(incoming)):
+        for b in range(d.B):
+            if steps_here(batch, b, d.T) == 0:
+                add_row(simd.flat(outgoing[k]), b * d.H, simd.flat(incoming[k]), b * d.H, d.H)
