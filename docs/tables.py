@@ -68,7 +68,8 @@ def bench_markdown(report: Report) -> str:
 
 def printed(*command: str, **env: str) -> list[str]:
     """The lines of the table that a module prints."""
-    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE,
+                          text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("|") or not line]
     if not any(lines):
         raise RuntimeError(f"{' '.join(command)}: printed no table")
