@@ -442,6 +442,13 @@ def check_kept_steps(tape: Any, checkpoints: Any) -> None:
         raise ValueError("tape: expected a tape of all steps, got one of checkpoints; call forward without memory_budget")
 
 
+def check_finite_gradient(norms: Sequence[float]) -> None:
+    """Norms of a gradient that can be compared."""
+    if not np.isfinite(norms).all():
+        raise ValueError(f"dh: expected errors whose gradient is finite, got norms {', '.join(f'{n:.3g}' for n in norms)}; "
+                         "scale dh down, or use float64")
+
+
 def check_finite_states(h: np.ndarray[Any, Any], name: str = "tape") -> None:
     """States (T+1, B, H) without NaN and Inf: no Jacobian is defined there."""
     finite = np.isfinite(h).all(axis=2)

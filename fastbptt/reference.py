@@ -622,8 +622,10 @@ def measured_bound(J: Array, start: int, stop: int) -> Array:
     return np.asarray(np.prod(np.linalg.norm(J[start:stop], 2, axis=(-2, -1)), axis=0))
 
 
-def lyapunov(J: Array, k: int | None = None, transient: int = 0) -> Array:
+def lyapunov(J: Array, k: int | None = None, transient: int = 0, begin: Array | None = None) -> Array:
     """(B, k) exponents per step, natural log, largest first: mean of log |R_ii| of Q R = J_t Q after the transient.
+
+    `begin`: the columns (S, k) of the first Q, the first k units by default.
 
     A direction in which |R_ii| ≤ S ε ‖J_t Q‖_F is lost to rounding: the step is singular there and the exponent −∞.
     """
@@ -631,7 +633,7 @@ def lyapunov(J: Array, k: int | None = None, transient: int = 0) -> Array:
     k = S if k is None else k
     result = np.zeros((B, k))
     for b in range(B):
-        Q = np.eye(S)[:, :k]
+        Q = np.eye(S)[:, :k] if begin is None else begin
         for t in range(T):
             M = J[t, b] @ Q
             Q, R = np.linalg.qr(M)

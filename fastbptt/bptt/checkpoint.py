@@ -287,6 +287,7 @@ def backward(cell: Any, params: Any, tape: CheckpointTape, dh: Array | DhFunctio
             return
         runs = segments.run(start, stop, states)
         h = runs[-1].rows[0][1:]
+        h.flags.writeable = False       # a function that works in place would spoil the tape
         error = dh[start:stop] if isinstance(dh, np.ndarray) else dh(start, stop, h)
         error = check_array("dh", error, h.shape, dtype, cell)
         for i in reversed(range(len(layers))):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..cells import CELLS
 from ..errors import check_integer, is_stack
 from ..flow.lyapunov import lyapunov_spectrum
@@ -28,7 +29,8 @@ def register(commands: Any) -> None:
     parser.add_argument("model", nargs="?", type=Path, help="what save_model wrote (default: a new RNN of 64 tanh units)")
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--text", type=Path, help="a UTF-8 file, for a character model (default: documentation of Python)")
-    data.add_argument("--npz", type=Path, help="a file with the arrays x and y, and lengths if sequences differ")
+    data.add_argument("--npz", type=Path,
+                      help="a file with x (T, B, I) and y, and lengths if sequences differ; or with one sequence, as for train")
     parser.add_argument("--steps", type=int, default=100, help="characters of a sequence of text (default: 100)")
     parser.add_argument("--batch", type=int, default=8, help="sequences of text (default: 8)")
     parser.add_argument("--out", type=Path, help=f"folder for the page {PAGE}")
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         check_folder(arguments.out)
     model, params, vocabulary = _model(arguments)
-    batch = _arrays(arguments.npz) if arguments.npz is not None else _characters(arguments, model, vocabulary)
+    batch = _characters(arguments, model, vocabulary) if arguments.npz is None else _arrays(arguments, model, params)
     tape, _, dh = model.errors(params, **batch)
     report = gradient_flow(model.cell, params.cell, tape, dh)
     if arguments.json:
@@ -87,7 +89,8 @@ def _text(path: Path | None) -> str:
             raise CommandError("--text: expected a file, because this Python lacks the module pydoc_data") from None
         return "".join(topics.topics[key] for key in sorted(topics.topics))
     try:
-        return path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8", newline="") as file:      # as `train` reads it: no character is changed
+            return file.read()
     except UnicodeDecodeError as error:
         raise CommandError(f"--text: expected UTF-8, got {path}: {error.reason} at byte {error.start}") from None
 
@@ -107,25 +110,40 @@ def _characters(arguments: argparse.Namespace, model: SequenceModel, vocabulary:
     """Sequences of the text, evenly spread over it: each character is to be predicted from those before it."""
     if vocabulary is None or model.mode != "many_to_many":
         raise CommandError(f"--npz: expected a file with x and y, because {arguments.model} holds no character model")
-    ids = vocabulary.encode(_text(arguments.text))
-    T, B = arguments.steps, arguments.batch
-    if len(ids) <= T:
-        raise CommandError(f"--text: expected at least {T + 1} characters, one more than --steps, got {len(ids)}")
-    starts = np.linspace(0, len(ids) - T - 1, B).astype(int)
-    rows = np.stack([ids[s:s + T + 1] for s in starts], axis=1)
+    return _next_ids(vocabulary.encode(_text(arguments.text)), arguments, "--text")
+
+
+def _next_ids(ids: Array, arguments: argparse.Namespace, option: str) -> dict[str, Any]:
+    rows = _spread(ids, arguments.steps + 1, arguments.batch, option)
     return {"x": rows[:-1], "y": rows[1:]}
 
 
-def _arrays(path: Path) -> dict[str, Any]:
-    """x, y and lengths of an npz file."""
+def _spread(array: Array, T: int, B: int, option: str) -> Array:
+    """(T, B, …): B stretches of T steps, evenly spread over an array (N, …)."""
+    if len(array) < T:
+        raise CommandError(f"{option}: expected at least {T} characters or steps, as many as --steps and the one to predict, "
+                           f"got {len(array)}")
+    starts = np.linspace(0, len(array) - T, B).astype(int)
+    return np.stack([array[s:s + T] for s in starts], axis=1)
+
+
+def _arrays(arguments: argparse.Namespace, model: SequenceModel, params: Any) -> dict[str, Any]:
+    """What an npz file has: a batch, or one sequence as `fastbptt train` takes it, of which stretches are looked at."""
+    path = arguments.npz
     try:
         with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in ("x", "y", "lengths") if name in archive.files}
+            found = {name: archive[name] for name in ("ids", "x", "y", "lengths") if name in archive.files}
     except (ValueError, TypeError, AttributeError):
         raise CommandError(f"--npz: expected an npz file with x and y, got {path}, which is none") from None
-    if not {"x", "y"} <= set(found):
-        raise CommandError("--npz: expected the arrays x and y, and lengths if sequences differ, "
+    if set(found) == {"ids"}:
+        return _next_ids(found["ids"], arguments, "--npz")
+    if "ids" in found or not {"x", "y"} <= set(found):
+        raise CommandError("--npz: expected the arrays x and y, and lengths if sequences differ, or ids, "
                            f"got {', '.join(found) or 'none of them'}")
+    dtype = params.readout.V.dtype
+    found = {name: array.astype(dtype) if array.dtype.kind == "f" else array for name, array in found.items()}
+    if model.mode == "many_to_many" and found["x"].ndim == 2 and found["x"].dtype.kind == "f" and set(found) == {"x", "y"}:
+        return {name: _spread(array, min(arguments.steps, len(array)), arguments.batch, "--npz") for name, array in found.items()}
     return found
 
 

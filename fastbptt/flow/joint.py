@@ -60,7 +60,7 @@ class Joint:
             parts[i] = layer.ahead(at, parts[i], dx)
             dx = np.ascontiguousarray(parts[i][..., :layer.H])
             if self.passed[i] is not None:
-                dx *= self.passed[i][at]
+                dx = dx * self.passed[i][at]          # not in place: dx may be a view of the layer's own state
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def jacobians(self, at: Span = slice(None)) -> Array:

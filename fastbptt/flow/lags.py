@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..errors import check_array, check_fraction, check_lags, is_stack
+from ..errors import check_array, check_finite_gradient, check_fraction, check_lags, is_stack
 from .joint import Joint, linear_steps
 
 
@@ -27,6 +27,11 @@ def map_arrays(function: Any, *trees: Any) -> Any:
 def arrays_of(tree: Any) -> list[Array]:
     """The arrays of a tuple, nested or not."""
     return [a for entry in tree for a in arrays_of(entry)] if isinstance(tree, tuple) else [tree]
+
+
+def norm(array: Array) -> float:
+    """The Frobenius norm, in float64: squares of float32 overflow from 1e19 on and are 0 below 1e-23."""
+    return float(np.linalg.norm(array.astype(np.float64, copy=False)))
 
 
 def errors_of(cell: Any, steps: Joint, dh: Any, lengths: Array) -> Array:
@@ -136,11 +141,11 @@ def lag_norms(cell: Any, params: Any, tape: Any, dh: Any, max_lag: int) -> LagNo
         total = part if total is None else map_arrays(np.add, total, part)
     sizes: list[list[float]] = []
     shares: list[list[float]] = []
-    whole = [np.linalg.norm(a) for a in arrays_of(total)]
+    whole = [norm(a) for a in arrays_of(total)]
     for _, part in zip(range(max_lag), by_lag(steps, errors), strict=False):
-        norms = [float(np.linalg.norm(a)) for a in arrays_of(part)]
+        norms = [norm(a) for a in arrays_of(part)]
         sizes.append(norms)
-        shares.append([float(np.vdot(a, s)) / (n * w) if n * w > 0 else 0.0
+        shares.append([float(np.vdot(a.astype(np.float64), s.astype(np.float64))) / (n * w) if n * w > 0 else 0.0
                        for a, s, n, w in zip(arrays_of(part), arrays_of(total), norms, whole, strict=True)])
     return LagNorms(*[_like(total, np.array(table).T) for table in (sizes, shares)])
 
@@ -194,9 +199,10 @@ def step_gradients(cell: Any, params: Any, tape: Any, dh: Any) -> StepGradients:
     for t in range(steps.T - 1, 0, -1):
         errors[t - 1] += steps.back(slice(t, t + 1), errors[t:t + 1])[1][0]
     deltas = steps.back(slice(None), errors)[0][-1]
-    alone, together = np.zeros((steps.T, steps.B), steps.dtype), np.zeros(steps.T, steps.dtype)
-    for delta, entered in steps.layers[-1].recurrent_parts(deltas):
-        inner = _inner_products(delta[:, :, 0], entered[:, :, 0], cell_mask(cell))
+    alone, together = np.zeros((steps.T, steps.B)), np.zeros(steps.T)
+    for parts in steps.layers[-1].recurrent_parts(deltas):
+        delta, entered = (part[:, :, 0].astype(np.float64, copy=False) for part in parts)      # their squares need its range
+        inner = _inner_products(delta, entered, cell_mask(cell))
         alone += np.einsum("tbb->tb", inner)
         together += inner.sum(axis=(1, 2))
     return StepGradients(errors[:, :, 0], np.sqrt(alone), np.sqrt(np.maximum(together, 0)))
@@ -236,7 +242,7 @@ def suggest_horizon(cell: Any, params: Any, tape: Any, dh: Any, tolerance: float
     Raises
     ------
     TypeError, ValueError
-        As `jacobians`, and if the tolerance is out of range.
+        As `jacobians`, and if the tolerance is out of range or the gradient is not finite.
 
     Examples
     --------
@@ -252,11 +258,12 @@ def suggest_horizon(cell: Any, params: Any, tape: Any, dh: Any, tolerance: float
     errors = errors_of(cell, steps, dh, tape.batch.lengths)
     full = arrays_of(full_gradient(steps, errors))
     left = [a.copy() for a in full]
-    allowed = [tolerance * np.linalg.norm(a) for a in full]
+    allowed = [tolerance * norm(a) for a in full]
+    check_finite_gradient(allowed)
     for h, part in enumerate(by_lag(steps, errors), start=1):
         for rest, own in zip(left, arrays_of(part), strict=True):
             rest -= own
-        if all(np.linalg.norm(rest) <= most for rest, most in zip(left, allowed, strict=True)):
+        if all(norm(rest) <= most for rest, most in zip(left, allowed, strict=True)):
             return h
     return int(steps.T)
 

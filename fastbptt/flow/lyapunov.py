@@ -76,6 +76,13 @@ def lyapunov_spectrum(cell: Any, params: Any, x: Any, k: int | None = None, *, t
     return spectrum, np.take_along_axis(means, order[None], axis=2)
 
 
+def first_directions(k: int, S: int) -> Array:
+    """k orthonormal rows to begin with. Drawn, always the same, where k < S: units may lie in a part that is left to itself."""
+    if k == S:
+        return np.eye(S)
+    return np.ascontiguousarray(np.linalg.qr(np.random.default_rng(0).normal(size=(S, k)))[0].T)
+
+
 def _growth(steps: Joint, k: int, transient: int, longest: int) -> Iterator[tuple[int, Array]]:
     """After every stretch that counts: its last step, and log |R_ii| (B, k).
 
@@ -83,7 +90,7 @@ def _growth(steps: Joint, k: int, transient: int, longest: int) -> Iterator[tupl
     rows; unless k is so small beside S that carrying k vectors through the steps is less work.
     """
     S = steps.size
-    Q = np.broadcast_to(np.eye(S)[:k], (steps.B, k, S))
+    Q = np.broadcast_to(first_directions(k, S), (steps.B, k, S))
     most = MOST_FLOATS // (steps.B * S * S) if S <= max(64, 4 * k) else 1
     t, length = 0, 1
     while t < steps.T:

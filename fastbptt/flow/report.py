@@ -9,7 +9,7 @@ import numpy as np
 from ..arrays import Array
 from ..errors import check_fraction, check_lags, check_positive
 from .joint import Joint, linear_steps
-from .lags import LagNorms, arrays_of, errors_of, full_gradient, lag_norms, step_gradients, suggest_horizon
+from .lags import LagNorms, arrays_of, errors_of, full_gradient, lag_norms, norm, step_gradients, suggest_horizon
 from .linear import Linear
 from .lyapunov import growth_along
 from .norms import STEEPEST, growth_bound, largest_singular_values, spectral_radius
@@ -161,15 +161,18 @@ def gradient_flow(cell: Any, params: Any, tape: Any, dh: Any, *, max_lag: int | 
     growth = growth_along(steps)
     verdict, reason = verdict_of(growth, tape.batch.lengths)
     states, reach = reach_map(steps.first_sequence())
+    updates = _updates(cell, params, tape, dh, rate)
+    # Nothing shorter than all steps stands for a gradient that has overflowed.
+    horizon = suggest_horizon(cell, params, tape, dh, tolerance) if np.isfinite(updates).all() else steps.T
     report = GradientFlow(
         cell=str(cell), steps=steps.T, verdict=verdict, reason=reason, rates=growth.sum(axis=0) / tape.batch.lengths,
         growth_bound=growth_bound(cell, params), spectral_radius=spectral_radius(cell, params),
         step_jacobians=largest_singular_values(steps, 1), names=tuple(cell.shapes),
         lag_norms=np.array(arrays_of(by_lag.norms)), lag_cosines=np.array(arrays_of(by_lag.cosines)),
-        error_norms=np.linalg.norm(by_step.errors, axis=2), step_norms=by_step.summed, states=states, reach=reach,
-        horizon=suggest_horizon(cell, params, tape, dh, tolerance), tolerance=tolerance,
+        error_norms=np.linalg.norm(by_step.errors.astype(np.float64), axis=2), step_norms=by_step.summed, states=states,
+        reach=reach, horizon=horizon, tolerance=tolerance,
         dead=tuple(map(dead_units, steps.layers)), saturated=tuple(map(saturated_units, steps.layers)),
-        learning_rate=rate, updates=_updates(cell, params, tape, dh, rate), remedies=())
+        learning_rate=rate, updates=updates, remedies=())
     report.remedies = tuple(remedies_for(report, cell))
     return report
 
@@ -216,5 +219,5 @@ def _updates(cell: Any, params: Any, tape: Any, dh: Any, rate: float) -> tuple[f
     """‖η ∂L/∂θ‖ / ‖θ‖."""
     steps = linear_steps(cell, params, tape)
     gradients = arrays_of(full_gradient(steps, errors_of(cell, steps, dh, tape.batch.lengths)))
-    sizes = [float(np.linalg.norm(a)) for a in arrays_of(params)]
-    return tuple(rate * float(np.linalg.norm(g)) / (n or max(sizes) or 1.0) for g, n in zip(gradients, sizes, strict=True))
+    sizes = [norm(a) for a in arrays_of(params)]
+    return tuple(rate * norm(g) / (n or max(sizes) or 1.0) for g, n in zip(gradients, sizes, strict=True))

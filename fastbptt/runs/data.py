@@ -64,11 +64,17 @@ def _npz(path: str) -> Data:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, AttributeError, zlib.error) as error:
+    except (zipfile.BadZipFile, ValueError, TypeError, EOFError, AttributeError, zlib.error) as error:
         raise FileError(f"{path}: expected {wanted}, got something else ({error})") from None
     checksum = 0
     for name in sorted(arrays):
         checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), checksum)
+    for name, array in arrays.items():
+        bad = array < 0 if array.dtype.kind == "i" and (name == "ids" or array.ndim == 1) else ~np.isfinite(array) \
+            if array.dtype.kind == "f" else np.zeros(0, bool)
+        if bad.any():
+            raise FileError(f"{path}: expected {'ids from 0' if array.dtype.kind == 'i' else 'finite numbers'}, got "
+                            f"{array[bad][0]} in {name}, first at {np.argwhere(bad)[0].tolist()}")
     if set(arrays) == {"ids"} and arrays["ids"].ndim == 1 and arrays["ids"].dtype.kind in "iu":
         ids, kept = arrays["ids"], _kept(len(arrays["ids"]), path)
         size = int(ids.max()) + 1

@@ -152,6 +152,8 @@ class Run:
         if not self.stop and number % self.settings.evaluate_every:
             value = self.evaluate(self.trees.params)
             self.metrics.write({"update": number, "held_out": value, "seconds": round(self.seconds, 3)})
+        elif np.isnan(self.held_out):          # a finished run, resumed
+            self.evaluate(self.trees.params)
         if self.saved != number:
             self.save(number)
         save_model(self.folder / MODEL, self.model, self.trees.params, self.data.vocabulary)

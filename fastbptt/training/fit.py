@@ -122,7 +122,8 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
         value = evaluation(params) if evaluation is not None and number % every == 0 else None
         if value is not None:
             evaluations.append((number, value))
-        if callback is not None and callback(Step(number, loss, norm, params, opt_state, state, value)) is True:
+        told = callback(Step(number, loss, norm, params, opt_state, state, value)) if callback is not None else None
+        if isinstance(told, bool | np.bool_) and told:
             break
         if len(losses) == steps:
             break
@@ -143,8 +144,10 @@ def evaluate(model: SequenceModel, params: ModelParams, stream: Iterable[Window]
     Raises
     ------
     TypeError, ValueError
-        If the model does not predict at every step or has two directions, or the stream has no window left.
+        If the model does not predict at every step or has two directions, or the stream has no window left, or no end.
     """
+    if getattr(stream, "endless", False):
+        raise ValueError("stream: expected one with an end, got epochs=None; pass epochs=1")
     total, count = 0.0, 0
     for window in stream:
         loss, last = model.loss_and_state(params, **_carried(model, window, state, None, 0, "sum"))

@@ -103,6 +103,11 @@ class Stream:
         self._source, self._window, self._epochs = source, window, epochs
         source.skip(position.step)
 
+    @property
+    def endless(self) -> bool:
+        """Whether it begins anew for ever."""
+        return self._epochs is None
+
     def __iter__(self) -> Stream:
         return self
 
@@ -187,7 +192,7 @@ class _Fed:
             if chunk is None:
                 self._ended = True
                 break
-            parts = tuple(self._checked(a) for a in (chunk if isinstance(chunk, tuple) else (chunk,)))
+            parts = self._parts(chunk)
             self._left = tuple(np.concatenate(pair) for pair in zip(self._left, parts, strict=True)) if self._left else parts
         ahead = len(self._left) == 1            # ids: the last of them is a target alone
         n = min(window, len(self._left[0]) - ahead) if self._left else 0
@@ -195,6 +200,16 @@ class _Fed:
             return None
         given, self._left = self._left, tuple(a[n:].copy() for a in self._left)
         return (given[0][:n], given[0][1:n + 1]) if ahead else (given[0][:n], given[1][:n])
+
+    def _parts(self, chunk: Any) -> tuple[Array, ...]:
+        """The arrays of a chunk, as many and as long as they should be."""
+        pair = isinstance(chunk, tuple) or (isinstance(chunk, list) and all(isinstance(part, np.ndarray) for part in chunk))
+        parts = tuple(self._checked(part) for part in (chunk if pair else (chunk,)))
+        expected = len(self._left) or min(max(len(parts), 1), 2)
+        if len(parts) != expected or len({len(part) for part in parts}) > 1:
+            raise ValueError(f"source: expected chunks of {'ids' if expected == 1 else 'as many steps of x as of y'}, "
+                             f"got arrays {', '.join(str(part.shape) for part in parts) or 'none'}")
+        return parts
 
     def _checked(self, part: Any) -> Array:
         expected = f"expected chunks (n, {self.batch}, …), the next steps of all lanes"

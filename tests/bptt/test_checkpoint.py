@@ -127,3 +127,16 @@ def test_refused(call, message):
     params, x, *_ = data(cell, 5, 2)
     with pytest.raises((TypeError, ValueError), match=message):
         call(cell, params, x)
+
+
+def test_a_function_cannot_spoil_the_tape():
+    cell = CELLS["rnn"]
+    params, x, *_ = data(cell, 40, 2)
+    tape = fb.forward(cell, params, x, memory_budget="8 MiB")
+
+    def in_place(start, stop, h):
+        h -= 1
+        return h
+
+    with pytest.raises(ValueError, match="read-only"):
+        fb.backward(cell, params, tape, in_place)

@@ -70,3 +70,27 @@ def test_bad_arguments_are_one_line_and_status_2(saved, monkeypatch, capsys, arg
     assert main(["diagnose", *arguments, "--json"]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
+
+
+def test_files_of_train_are_files_of_diagnose(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    model = fb.SequenceModel(fb.RNN(2, 4), 3, "squared_error")
+    fb.save_model(tmp_path / "model.npz", model, model.init(seed=0))
+    np.savez(tmp_path / "one.npz", x=rng.normal(size=(90, 2)), y=rng.normal(size=(90, 3)))        # float64, one sequence
+    of_ids = fb.SequenceModel(fb.RNN(3, 4), 3)
+    fb.save_model(tmp_path / "ids.npz", of_ids, of_ids.init(seed=0))
+    np.savez(tmp_path / "text.npz", ids=rng.integers(0, 3, 90))
+    for files in (("model.npz", "one.npz"), ("ids.npz", "text.npz")):
+        given = [str(tmp_path / name) for name in files]
+        assert main(["diagnose", given[0], "--npz", given[1], "--json", "--steps", "20", "--batch", "5"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["steps"] == 20 and len(found["rates"]) == 5
+
+
+def test_line_ends_are_characters(tmp_path, capsys):
+    (tmp_path / "a.txt").write_bytes(b"ab\r\nba\r" * 20)
+    model = fb.SequenceModel(fb.RNN(4, 3), 4)
+    fb.save_model(tmp_path / "m.npz", model, model.init(seed=0), fb.Vocabulary.from_text("ab\r\n"))
+    assert main(["diagnose", str(tmp_path / "m.npz"), "--text", str(tmp_path / "a.txt"), "--steps", "139", "--batch", "1",
+                 "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 139

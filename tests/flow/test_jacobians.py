@@ -213,3 +213,49 @@ def test_bad_input_is_one_clear_error():
     both_params = both.init(seed=0, dtype=np.float64)
     with pytest.raises(ValueError, match="cell: expected one direction for gradient flow"):
         fb.jacobians(both, both_params, fb.forward(both, both_params, tape.batch.x))
+
+
+@pytest.mark.parametrize("below, above", [(fb.RNN, fb.GRU), (fb.GRU, fb.RNN), (fb.LSTM, fb.RNN)])
+def test_dropout_between_layers_leaves_the_states_their_own_steps(below, above):
+    """What goes back is the transpose of what goes ahead, and both are what `forward` does to a changed state."""
+    cells, rng = [below(3, 4), above(4, 2)], np.random.default_rng(0)
+    stack = fb.Stack(cells, dropout=0.5)
+    params, x = stack.init(seed=0, dtype=np.float64), rng.normal(size=(6, 2, 3))
+    state = tuple(cell.state_type(*[rng.normal(size=(2, cell.hidden_size)) for _ in cell.state_type._fields]) for cell in cells)
+    tape = fb.forward(stack, params, x, state, seed=1)
+    flat = lambda states: np.concatenate([a for s in states for a in s], axis=1)      # noqa: E731
+    S = flat(state).shape[1]
+    v, u = rng.normal(size=(2, 2, S))
+    ahead, back = fb.jacobian_vector(stack, params, tape, v, 0, 6), fb.vector_jacobian(stack, params, tape, u, 0, 6)
+    np.testing.assert_allclose((u * ahead).sum(1), (back * v).sum(1), rtol=1e-10)
+    np.testing.assert_allclose(np.einsum("bij,bj->bi", fb.jacobian_product(stack, params, tape, 0, 6), v), ahead, rtol=1e-9)
+
+    def moved(step):
+        parts = np.split(v, np.cumsum([a.shape[1] for s in state for a in s])[:-1], axis=1)
+        entries = iter(parts)
+        begin = tuple(type(s)(*[a + step * next(entries) for a in s]) for s in state)
+        return flat(fb.forward(stack, params, x, begin, seed=1).final)
+
+    np.testing.assert_allclose((moved(1e-6) - moved(-1e-6)) / 2e-6, ahead, rtol=1e-6, atol=1e-8)
+
+
+def test_norms_of_float32_gradients_reach_as_far_as_the_gradients():
+    cell = fb.RNN(8, 48, "relu")
+    params = cell.init(seed=0, recurrent="identity", gain=1.5)
+    x = np.random.default_rng(0).normal(size=(80, 8, 8)).astype(np.float32)
+    tape = fb.forward(cell, params, x)
+    assert fb.suggest_horizon(cell, params, tape, tape.h) > 60            # gradients of 1e31
+    small = 1e-25 * tape.h / np.abs(tape.h).max()
+    assert fb.suggest_horizon(cell, params, tape, small.astype(np.float32)) > 60
+    assert np.isfinite(fb.lag_norms(cell, params, tape, tape.h, 80).norms.W).all()
+    assert np.isfinite(fb.gradient_flow(cell, params, tape, tape.h).updates).all()
+    fading = fb.RNN(8, 48)
+    params = fading.init(seed=0, gain=0.6)
+    tape = fb.forward(fading, params, np.tile(x, (2, 1, 1)))
+    dh = np.zeros_like(tape.h)
+    dh[-1] = 1
+    norms = fb.lag_norms(fading, params, tape, dh, 100).norms.W
+    assert norms[-1] > 0 and (fb.step_gradients(fading, params, tape, dh).summed[60:] > 0).all()
+    with pytest.raises(ValueError, match="dh: expected errors whose gradient is finite"):
+        fb.suggest_horizon(cell, cell.init(seed=0, recurrent="identity", gain=3.0), fb.forward(
+            cell, cell.init(seed=0, recurrent="identity", gain=3.0), x[:60]), np.full((60, 8, 48), 1e20, np.float32))

@@ -6,6 +6,7 @@ import pytest
 
 import fastbptt as fb
 from fastbptt import reference as ref
+from fastbptt.flow.lyapunov import first_directions
 
 T, B = 12, 2
 CELLS = [fb.RNN(3, 12), fb.RNN(3, 12, "sigmoid", leak=0.4), fb.GRU(3, 12), fb.LSTM(3, 6)]
@@ -49,7 +50,9 @@ def test_norms_of_equal_singular_values_and_of_vanished_products():
 @pytest.mark.parametrize("k, transient", [(None, 0), (3, 5)])
 def test_lyapunov_against_a_separate_qr(cell, k, transient):
     params, tape = example(cell)
-    want = ref.lyapunov(fb.jacobians(cell, params, tape), k, transient)
+    J = fb.jacobians(cell, params, tape)
+    S = J.shape[-1]
+    want = ref.lyapunov(J, k, transient, first_directions(k or S, S).T)
     got = fb.lyapunov_spectrum(cell, params, tape.batch.x, k, transient=transient)
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
     if k is None:
@@ -99,7 +102,13 @@ def test_lyapunov_after_every_step(k):
     np.testing.assert_array_equal(means[-1], spectrum)
     np.testing.assert_allclose(spectrum, fb.lyapunov_spectrum(cell, params, x, k, transient=10), atol=1e-9)
     J = fb.jacobians(cell, params, fb.forward(cell, params, x))
-    one_step = ref.lyapunov(J[:11], k, 10)
+    one_step = ref.lyapunov(J[:11], k, 10, first_directions(k, 8).T)
     np.testing.assert_allclose(np.sort(means[0]), np.sort(one_step), atol=1e-9)
     with pytest.raises(TypeError, match="convergence: expected True or False"):
         fb.lyapunov_spectrum(cell, params, x, convergence=1)
+
+
+def test_few_exponents_are_the_leading_ones_where_units_are_apart():
+    cell = fb.RNN(1, 2, "identity")
+    params = fb.RNNParams(np.ones((2, 1)), np.diag([0.5, 1.5]), np.zeros(2))
+    np.testing.assert_allclose(fb.lyapunov_spectrum(cell, params, np.zeros((60, 1, 1)), 1, transient=20), [[np.log(1.5)]])

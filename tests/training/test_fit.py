@@ -68,3 +68,10 @@ def test_clipping_keeps_an_exploding_network_trainable():
         assert flat @ cut == pytest.approx(np.linalg.norm(flat) * np.linalg.norm(cut), rel=1e-5)
         assert fb.clip_by_norm(clipped, 10.0)[1] == pytest.approx(1.0, rel=1e-5)
     assert norms[1.5] > 1e10 * norms[1.0]
+
+
+def test_a_truth_value_of_numpy_stops_too():
+    model = fb.SequenceModel(fb.RNN(2, 3), 2)
+    batches = [{"x": [[0], [1]], "y": [[1], [0]]}] * 5
+    fitted = fb.fit(model, model.init(seed=0), batches, fb.SGD(0.1), callback=lambda step: np.float64(step.loss) < 100)
+    assert len(fitted.losses) == 1
