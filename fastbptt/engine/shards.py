@@ -19,8 +19,9 @@ from .primitives import maximum, minimum
 
 MAX_SHARDS = 8
 LEAST_ROWS = 4             # rows that make a shard: fewer leave the registers of a product half empty
-SMALL_ALONE_FLOPS = 1_000_000      # the same for so few rows that only products are left to other threads
-SMALL_FLOPS = 300_000      # below this a call is over before a second thread has woken up (measured: docs/performance.md)
+# Below so many FLOPs a call is over before a second thread has woken up (measured: docs/performance.md).
+SMALL_FLOPS = 1_500_000
+SMALL_ALONE_FLOPS = 4_000_000      # the same for so few rows that only products are left to other threads
 BLOCK_FLOATS = 32_768      # floats of one working buffer of a block of steps: 128 KiB, a quarter of a usual L2
 MIN_BLOCK_ROWS = 256       # rows of a block at least: the sums over rows reload C once per block
 
