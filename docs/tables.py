@@ -66,6 +66,13 @@ def bench_markdown(report: Report) -> str:
     return "\n\n".join(part.strip() for part in parts)
 
 
+def alone_table() -> str:
+    """The RNN with every side on one thread: two minutes."""
+    from fastbptt.bench.run import run_bench
+
+    return run_bench(cells=("rnn",), dtypes=("float32", "float64"), threads=1, seconds_per_case=2.0).markdown()
+
+
 def printed(*command: str, **env: str) -> list[str]:
     """The lines of the table that a module prints."""
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE,
@@ -90,8 +97,9 @@ def table_of(module: str) -> Callable[[], str]:
 README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
 TABLES: dict[str, tuple[Path, Callable[[], str]]] = {
     "demo": (README, demo_table), "suites": (README, suites_table), "bench": (README, bench_table),
-    "limits": (PERFORMANCE, table_of("benchmarks.limits")), "sizes": (PERFORMANCE, table_of("benchmarks.sizes")),
-    "crossover": (PERFORMANCE, table_of("benchmarks.crossover")), "claims": (PERFORMANCE, claims_table)}
+    "limits": (PERFORMANCE, table_of("benchmarks.limits")), "alone": (PERFORMANCE, alone_table),
+    "sizes": (PERFORMANCE, table_of("benchmarks.sizes")), "crossover": (PERFORMANCE, table_of("benchmarks.crossover")),
+    "claims": (PERFORMANCE, claims_table)}
 
 
 def main(names: Sequence[str]) -> int:
