@@ -28,8 +28,9 @@ from .training.text import TextFile
 
 if TYPE_CHECKING:
     from . import interop
+    from .flow.horizon import Horizons, suggest_horizon, suggest_horizons
     from .flow.jacobians import jacobian_product, jacobian_vector, jacobians, vector_jacobian
-    from .flow.lags import LagNorms, StepGradients, lag_gradients, lag_norms, step_gradients, suggest_horizon
+    from .flow.lags import LagNorms, StepGradients, lag_gradients, lag_norms, step_gradients
     from .flow.lyapunov import lyapunov_spectrum
     from .flow.norms import JacobianNorms, jacobian_norms
     from .flow.report import GradientFlow, gradient_flow
@@ -39,7 +40,8 @@ __version__ = "0.1.0"
 # What a process that only trains does not need is loaded when it is first asked for.
 _LATER = {
     "flow.jacobians": ("jacobian_product", "jacobian_vector", "jacobians", "vector_jacobian"),
-    "flow.lags": ("LagNorms", "StepGradients", "lag_gradients", "lag_norms", "step_gradients", "suggest_horizon"),
+    "flow.horizon": ("Horizons", "suggest_horizon", "suggest_horizons"),
+    "flow.lags": ("LagNorms", "StepGradients", "lag_gradients", "lag_norms", "step_gradients"),
     "flow.lyapunov": ("lyapunov_spectrum",),
     "flow.norms": ("JacobianNorms", "jacobian_norms"),
     "flow.report": ("GradientFlow", "gradient_flow"),
@@ -69,6 +71,7 @@ __all__ = [
     "GRUState",
     "GradientFlow",
     "Grads",
+    "Horizons",
     "JacobianNorms",
     "LSTMParams",
     "LSTMPeepholeParams",
@@ -112,5 +115,6 @@ __all__ = [
     "step_gradients",
     "stream",
     "suggest_horizon",
+    "suggest_horizons",
     "vector_jacobian",
 ]

@@ -1,7 +1,7 @@
 """The only file that rejects input: every check names the argument, the expected and the given, and a remedy."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -440,6 +440,27 @@ def check_kept_steps(tape: Any, checkpoints: Any) -> None:
     """A tape of all steps."""
     if isinstance(tape, checkpoints):
         raise ValueError("tape: expected a tape of all steps, got one of checkpoints; call forward without memory_budget")
+
+
+def check_confidence(value: Any) -> float:
+    """A probability between 0 and 1."""
+    value = check_number("confidence", value)
+    if not 0 < value < 1:
+        raise ValueError(f"confidence: expected a number between 0 and 1, got {value}; pass such as 0.9")
+    return float(value)
+
+
+def check_pairs(name: str, pairs: Any, expected: str) -> Iterator[tuple[Any, Any]]:
+    """The entries of an iterable of pairs, of which there is one at least."""
+    if not hasattr(pairs, "__iter__"):
+        raise TypeError(f"{name}: expected an iterable of {expected}, got {type(pairs).__name__}")
+    count = 0
+    for count, pair in enumerate(pairs, start=1):
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TypeError(f"{name}[{count - 1}]: expected {expected}, got {type(pair).__name__}; pass tuples of two")
+        yield pair
+    if count == 0:
+        raise ValueError(f"{name}: expected at least one {expected}, got none; an iterator is read once")
 
 
 def check_finite_gradient(norms: Sequence[float]) -> None:

@@ -1,4 +1,4 @@
-"""Gradients by lag: what errors injected j steps later contribute, j = 0, 1, …, and the horizon that this suggests.
+"""Gradients by lag and by step: what errors injected j steps later contribute, j = 0, 1, …, and what step t does.
 
 All steps go back together: the errors of lag j at step t are those of lag j−1 at step t+1, taken back one step, so a lag is
 one product over T·B rows and no forward pass is repeated.
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..errors import check_array, check_finite_gradient, check_fraction, check_lags, is_stack
+from ..errors import check_array, check_lags, is_stack
 from .joint import Joint, linear_steps
 
 
@@ -220,52 +220,6 @@ def _inner_products(d: Array, h: Array, mask: Array | None) -> Array:
         return np.asarray((d @ d.swapaxes(1, 2)) * (h @ h.swapaxes(1, 2)))
     pairs = (d[:, :, None] * d[:, None], h[:, :, None] * h[:, None])
     return np.asarray((pairs[0] * (pairs[1] @ mask.T.astype(h.dtype))).sum(axis=-1))
-
-
-def suggest_horizon(cell: Any, params: Any, tape: Any, dh: Any, tolerance: float = 0.05) -> int:
-    """The smallest horizon h of the sliding window whose gradients are within `tolerance` of the full ones.
-
-    max over parameter arrays of ‖g_h − g‖_F / ‖g‖_F ≤ tolerance, g_h of `Truncation(h, 1)`; T if nothing shorter serves.
-
-    Parameters
-    ----------
-    cell, params, tape, dh
-        As for `lag_gradients`.
-    tolerance : float
-        0 ≤ tolerance < 1.
-
-    Returns
-    -------
-    int
-        1 … T.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `jacobians`, and if the tolerance is out of range or the gradient is not finite.
-
-    Examples
-    --------
-    >>> import numpy as np, fastbptt as fb
-    >>> cell = fb.RNN(input_size=1, hidden_size=1, activation="identity")
-    >>> params = fb.RNNParams(np.ones((1, 1)), np.full((1, 1), 0.5), np.zeros(1))
-    >>> tape = fb.forward(cell, params, np.ones((50, 1, 1)))
-    >>> fb.suggest_horizon(cell, params, tape, np.ones_like(tape.h), tolerance=0.01)
-    7
-    """
-    tolerance = check_fraction("tolerance", tolerance)
-    steps = linear_steps(cell, params, tape)
-    errors = errors_of(cell, steps, dh, tape.batch.lengths)
-    full = arrays_of(full_gradient(steps, errors))
-    left = [a.copy() for a in full]
-    allowed = [tolerance * norm(a) for a in full]
-    check_finite_gradient(allowed)
-    for h, part in enumerate(by_lag(steps, errors), start=1):
-        for rest, own in zip(left, arrays_of(part), strict=True):
-            rest -= own
-        if all(norm(rest) <= most for rest, most in zip(left, allowed, strict=True)):
-            return h
-    return int(steps.T)
 
 
 def full_gradient(steps: Joint, errors: Array) -> Any:

@@ -8,8 +8,9 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import check_fraction, check_lags, check_positive
+from .horizon import suggest_horizon
 from .joint import Joint, linear_steps
-from .lags import LagNorms, arrays_of, errors_of, full_gradient, lag_norms, norm, step_gradients, suggest_horizon
+from .lags import LagNorms, arrays_of, errors_of, full_gradient, lag_norms, norm, step_gradients
 from .linear import Linear
 from .lyapunov import growth_along
 from .norms import STEEPEST, growth_bound, largest_singular_values, spectral_radius

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bptt.truncation import Truncation
 from ..errors import FileError, check_state
-from ..flow.lags import suggest_horizon
+from ..flow.horizon import suggest_horizon
 from ..training.fit import Step, evaluate, fit
 from ..training.model import ModelParams, SequenceModel
 from ..training.storage import save_model
