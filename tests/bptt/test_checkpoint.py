@@ -97,12 +97,16 @@ def test_levels_follow_from_the_budget():
         plan_schedule(100_000, 100, 100_000, 1000, 100, 0)
 
 
-def test_budget_is_kept():
-    """Peak beyond inputs and results: what forward and backward allocate, and the tape between them."""
+@pytest.mark.parametrize("mapped", [False, True])
+def test_budget_is_kept(mapped, tmp_path):
+    """Peak beyond inputs and results: what forward and backward allocate, and the tape between them. Maps are not copied."""
     cell = fb.RNN(8, 64)
     params, x, state, dh, _ = data(cell, 60_000, 1, dtype=np.float32)
     fb.backward(cell, params, fb.forward(cell, params, x[:5000], memory_budget="8 MiB"), dh[:5000])
     results = x.nbytes + sum(a.nbytes for a in params)
+    if mapped:
+        x.tofile(tmp_path / "x")
+        x = np.memmap(tmp_path / "x", np.float32, "r", shape=x.shape)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
