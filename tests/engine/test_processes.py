@@ -4,11 +4,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-PASSES = Path(__file__).resolve().parents[1] / "bptt" / "test_passes.py"
 GRADIENT = """
 import numpy as np, fastbptt as fb
 def gradient(B=16, dtype=np.float32):
@@ -70,17 +68,11 @@ def test_no_writable_cache_warns_once_and_works():
     assert done.returncode == 0 and done.stderr.count("RuntimeWarning") == 1
 
 
-def test_core_with_bounds_checks_and_other_vector_widths(tmp_path):
+def test_core_with_bounds_checks_and_other_vector_widths(core_runs):
     """The comparison with the reference once more, in processes and caches of their own, all at once: each compiles anew."""
-    code = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PASSES), "-k", "reference or blocks"]
-    runs = {}
-    for name, value in (("NUMBA_BOUNDSCHECK", "1"), ("FASTBPTT_SIMD_BITS", "128"), ("FASTBPTT_SIMD_BITS", "512")):
-        env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / f"{name}-{value}"), name: value}
-        env.pop("PYTEST_XDIST_WORKER", None)
-        runs[name, value] = subprocess.Popen(code, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    for name, run in runs.items():
+    for setting, run in core_runs.items():
         said, _ = run.communicate(timeout=900)
-        assert run.returncode == 0, f"{name}: {said[-3000:]}"
+        assert run.returncode == 0, f"{setting}: {said[-3000:]}"
 
 
 def test_wrong_width_is_refused():
