@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 import fastbptt as fb
+from benchmarks.limits import product_rate
 
 
 def medians(sides: dict[str, Callable[[], object]], turns: int = 9, seconds: float = 0.05) -> dict[str, float]:
@@ -33,14 +34,6 @@ def medians(sides: dict[str, Callable[[], object]], turns: int = 9, seconds: flo
                 if time.perf_counter() > end:
                     break
     return {name: float(np.median(values)) for name, values in taken.items()}
-
-
-def product_rate(dtype: type = np.float32) -> float:
-    """FLOP/s of NumPy's large product."""
-    a = np.ones((2048, 2048), dtype)
-    rate = 2 * 2048**3 / medians({"numpy": lambda: a @ a}, 5)["numpy"]
-    time.sleep(0.5)      # its threads spin for a while
-    return rate
 
 
 def row(what: str, ours: float, *others: str) -> None:
@@ -128,7 +121,7 @@ def truncation() -> None:
         f"{t['window'] / t['full']:.2f} of full BPTT")
 
     T, H = 4096, 128
-    rate = product_rate()
+    rate = 1e9 * product_rate(np.float32)
     cell = fb.RNN(I, H)
     params = cell.init()
     tape = fb.forward(cell, params, rng.normal(size=(T, 1, I)).astype(np.float32))
@@ -180,7 +173,7 @@ def flow() -> None:
         f"{t['ours'] / t['write']:.2f} of writing such an array once")
 
     T, B, lags = 1024, 4, 64
-    rate = product_rate()
+    rate = 1e9 * product_rate(np.float32)
     cell = fb.RNN(H, H)
     params = cell.init()
     tape = fb.forward(cell, params, rng.normal(size=(T, B, H)).astype(np.float32))

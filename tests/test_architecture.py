@@ -9,7 +9,7 @@ import pytest
 from fastbptt.engine.jit import COMPILED
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastbptt"
-LAYERS = {"arrays": 0, "errors": 0, "engine": 1, "cells": 2, "bptt": 3, "flow": 4, "training": 4,
+LAYERS = {"arrays": 0, "errors": 0, "tree": 1, "engine": 1, "cells": 2, "bptt": 3, "flow": 4, "training": 4,
           "interop": 5, "cuda": 5, "bench": 5, "demo": 5, "runs": 5, "commands": 6, "cli": 7, "__main__": 8, "__init__": 9}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 

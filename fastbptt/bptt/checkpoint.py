@@ -22,14 +22,13 @@ from ..engine.shards import (
     LEAST_ROWS,
     MAX_SHARDS,
     MIN_BLOCK_ROWS,
-    enter_threads,
     get_num_threads,
     leave_threads,
 )
 from ..errors import check_array, check_budget, is_stack, refuse_budget
 from .dropout import draw_kept, dropped
-from .kernels import WHOLE, kernels_of
-from .tape import Tape
+from .kernels import WHOLE, enter_scan, kernels_of
+from .tape import Tape, empty_dx
 
 DhFunction = Callable[[int, int, Array], Any]
 
@@ -103,8 +102,8 @@ class _Layer:
         return tuple(parts), unit
 
     def _threads(self, steps: int) -> tuple[int, int]:
-        B, H = self.initial[0].shape
-        return enter_threads(2.0 * steps * B * self.cell.gates * H * (H + self.cell.input_size), B)
+        B = self.initial[0].shape[0]
+        return enter_scan(self.cell, steps, B, 1, B)
 
     def forward(self, batch: Batch, state: Any) -> Any:
         """The rows of the tape of a segment that begins with this state."""
@@ -270,7 +269,7 @@ def backward(cell: Any, params: Any, tape: CheckpointTape, dh: Array | DhFunctio
     layers, first = segments.layers, segments.part(0, 1)
     parts = [layer.empty_parts(segments.inputs(i, first))[0] for i, layer in enumerate(layers)]
     dtype = layers[0].params[0].dtype
-    dx = np.zeros((0, 0, 0) if tape.batch.x.ndim == 2 else tape.batch.x.shape, dtype)
+    dx = empty_dx(tape.batch.x, dtype)
     carry = [tuple(part) for part in (dfinal if is_stack(cell) else (dfinal,))]
 
     def back(start: int, stop: int, states: Any, level: int) -> None:

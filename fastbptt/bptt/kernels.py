@@ -12,6 +12,7 @@ from ..cells.rows import block_steps, crew_of
 from ..cells.scan import scan_forward, start_tape
 from ..cells.scan_back import add_parts, empty_parts, scan_segment
 from ..engine.jit import kernel, njit
+from ..engine.shards import enter_threads
 from ..engine.tuples import named
 from .truncation import NO_ROWS, Plan, given_passes, plan_full, plan_steps
 
@@ -37,6 +38,12 @@ def _planned(lengths, T, horizon, stride, hidden, apart):
 @kernel
 def _grouped(rows, hidden):
     return given_passes(rows, hidden)
+
+
+def enter_scan(cell: Any, T: int, B: int, per_step: int, rows: int) -> tuple[int, int]:
+    """Threads and launcher for a scan of `rows` rows together with `per_step` products with W and with U a step."""
+    hidden = cell.hidden_size
+    return enter_threads(2 * per_step * T * B * cell.gates * hidden * (hidden + cell.input_size), rows)
 
 
 WHOLE: tuple[Any, ...] = tuple(Passes(NO_ROWS, np.zeros(1, np.int64), 0, True, False))

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from ..arrays import NO_PARTS, NO_RESETS, NONE, Array, Batch, Grads
-from ..engine.shards import enter_threads, leave_threads
+from ..engine.shards import leave_threads
 from ..errors import (
     check_array,
     check_budget_possible,
@@ -22,18 +22,11 @@ from ..errors import (
     is_stack,
 )
 from . import checkpoint
-from .kernels import kernels_of, passes_of
+from .kernels import enter_scan, kernels_of, passes_of
 from .tape import Tape, empty_grads
 from .truncation import NO_ROWS, Plan, Truncation
 
 FULL = Truncation(2**62, 2**62)
-
-
-def _enter(cell: Any, batch: Batch, per_step: int, rows: int) -> tuple[int, int]:
-    """Threads and launcher for a scan of `rows` rows together with `per_step` products with W and with U a step."""
-    T, B = batch.x.shape[:2]
-    hidden = cell.hidden_size
-    return enter_threads(2 * per_step * T * B * cell.gates * hidden * (hidden + cell.input_size), rows)
 
 
 def _rows(batch: Batch, plan: Plan) -> int:
@@ -109,7 +102,7 @@ def run_forward(cell: Any, params: Any, batch: Batch, initial: Any) -> Tape:
     arrays = cell.empty_tape(T, B, params[0].dtype)
     params = params if cell.mask is None else cell.masked(params)
     kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type).forward
-    threads, launcher = _enter(cell, batch, 1, B)
+    threads, launcher = enter_scan(cell, T, B, 1, B)
     try:
         kernel(tuple(arrays), tuple(batch), tuple(initial), tuple(params), tuple(cell.options), threads, launcher)
     finally:
@@ -199,8 +192,9 @@ def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, df
     dstate = tuple(grads.state)
     params = params if cell.mask is None else cell.masked(params)
     options = cell.options if clip == 0 else cell.options._replace(clip=clip)
-    passes = passes_of(plan, batch.lengths, batch.x.shape[0], cell.hidden_size, clip > 0)
-    threads, launcher = _enter(cell, batch, 2, _rows(batch, plan))
+    T, B = batch.x.shape[:2]
+    passes = passes_of(plan, batch.lengths, T, cell.hidden_size, clip > 0)
+    threads, launcher = enter_scan(cell, T, B, 2, _rows(batch, plan))
     try:
         kernel(NO_PARTS[dh.dtype], tuple(grads.params), grads.x, dstate, dh, tuple(dfinal), dstate, tuple(tape.arrays),
                tuple(batch), tuple(tape.initial), tuple(params), tuple(options), passes, threads, launcher)

@@ -41,9 +41,13 @@ class Tape:
         return kind(*[getattr(self.arrays, name)[-1] for name in kind._fields])
 
 
+def empty_dx(x: Array, dtype: Any) -> Array:
+    """Zeros like x; of no size for ids, which have no gradient."""
+    return np.zeros((0, 0, 0) if x.ndim == 2 else x.shape, dtype)
+
+
 def empty_grads(cell: Any, params: Any, tape: Tape) -> Grads:
     """Zeros for a backward scan to add to; x has no size for ids."""
-    dtype, x = params[0].dtype, tape.batch.x
-    return Grads(cell.params_type(*[np.zeros(a.shape, dtype) for a in params]),
-                 np.zeros((0, 0, 0) if x.ndim == 2 else x.shape, dtype),
+    dtype = params[0].dtype
+    return Grads(cell.params_type(*[np.zeros(a.shape, dtype) for a in params]), empty_dx(tape.batch.x, dtype),
                  cell.state_type(*[np.zeros(a.shape, dtype) for a in tape.initial]))

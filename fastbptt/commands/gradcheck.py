@@ -10,7 +10,7 @@ from ..bptt.passes import backward, forward
 from ..bptt.stack import Stack
 from ..cells import CELLS
 from ..engine import activations
-from ..training.tree import leaves, tree_map
+from ..tree import leaves, tree_map
 from .common import CommandError
 
 if TYPE_CHECKING:

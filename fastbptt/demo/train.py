@@ -15,7 +15,7 @@ from ..training.clip import clip_by_norm
 from ..training.model import ModelParams, SequenceModel
 from ..training.optim import Adam
 from ..training.sequences import pad
-from ..training.tree import leaves
+from ..tree import leaves
 from .text import SEQUENCE, Corpus
 
 BATCH, HIDDEN, HORIZON = 16, 96, 8

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import check_confidence, check_finite_gradient, check_fraction, check_pairs
+from ..tree import leaves
 from .joint import linear_steps
-from .lags import arrays_of, by_lag, errors_of, full_gradient, norm
+from .lags import by_lag, errors_of, full_gradient, norm
 
 
 def suggest_horizon(cell: Any, params: Any, tape: Any, dh: Any, tolerance: float = 0.05) -> int:
@@ -47,12 +48,12 @@ def suggest_horizon(cell: Any, params: Any, tape: Any, dh: Any, tolerance: float
     tolerance = check_fraction("tolerance", tolerance)
     steps = linear_steps(cell, params, tape)
     errors = errors_of(cell, steps, dh, tape.batch.lengths)
-    full = arrays_of(full_gradient(steps, errors))
+    full = list(leaves(full_gradient(steps, errors)))
     left = [a.copy() for a in full]
     allowed = [tolerance * norm(a) for a in full]
     check_finite_gradient(allowed)
     for h, part in enumerate(by_lag(steps, errors), start=1):
-        for rest, own in zip(left, arrays_of(part), strict=True):
+        for rest, own in zip(left, leaves(part), strict=True):
             rest -= own
         if all(norm(rest) <= most for rest, most in zip(left, allowed, strict=True)):
             return h

@@ -12,21 +12,8 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import check_array, check_lags, is_stack
+from ..tree import leaves, tree_map
 from .joint import Joint, linear_steps
-
-
-def map_arrays(function: Any, *trees: Any) -> Any:
-    """The function of the arrays in the same place of tuples of the same build, nested or not."""
-    first = trees[0]
-    if not isinstance(first, tuple):
-        return function(*trees)
-    entries = [map_arrays(function, *entry) for entry in zip(*trees, strict=True)]
-    return type(first)(*entries) if hasattr(first, "_fields") else tuple(entries)
-
-
-def arrays_of(tree: Any) -> list[Array]:
-    """The arrays of a tuple, nested or not."""
-    return [a for entry in tree for a in arrays_of(entry)] if isinstance(tree, tuple) else [tree]
 
 
 def norm(array: Array) -> float:
@@ -90,9 +77,9 @@ def lag_gradients(cell: Any, params: Any, tape: Any, dh: Any, max_lag: int) -> A
     errors = errors_of(cell, steps, dh, tape.batch.lengths)
     parts = by_lag(steps, errors)
     first = next(parts)
-    result = map_arrays(lambda a: np.empty((max_lag, *a.shape), a.dtype), first)
+    result = tree_map(lambda a: np.empty((max_lag, *a.shape), a.dtype), first)
     for lag in range(max_lag):
-        for out, part in zip(arrays_of(result), arrays_of(first if lag == 0 else next(parts)), strict=True):
+        for out, part in zip(leaves(result), leaves(first if lag == 0 else next(parts)), strict=True):
             out[lag] = part
     return result
 
@@ -138,22 +125,22 @@ def lag_norms(cell: Any, params: Any, tape: Any, dh: Any, max_lag: int) -> LagNo
     errors = errors_of(cell, steps, dh, tape.batch.lengths)
     total: Any = None
     for _, part in zip(range(max_lag), by_lag(steps, errors), strict=False):
-        total = part if total is None else map_arrays(np.add, total, part)
+        total = part if total is None else tree_map(np.add, total, part)
     sizes: list[list[float]] = []
     shares: list[list[float]] = []
-    whole = [norm(a) for a in arrays_of(total)]
+    whole = [norm(a) for a in leaves(total)]
     for _, part in zip(range(max_lag), by_lag(steps, errors), strict=False):
-        norms = [norm(a) for a in arrays_of(part)]
+        norms = [norm(a) for a in leaves(part)]
         sizes.append(norms)
         shares.append([float(np.vdot(a.astype(np.float64), s.astype(np.float64))) / (n * w) if n * w > 0 else 0.0
-                       for a, s, n, w in zip(arrays_of(part), arrays_of(total), norms, whole, strict=True)])
+                       for a, s, n, w in zip(leaves(part), leaves(total), norms, whole, strict=True)])
     return LagNorms(*[_like(total, np.array(table).T) for table in (sizes, shares)])
 
 
 def _like(tree: Any, rows: Array) -> Any:
     """The rows of a table in the place of the arrays of a tuple."""
     entries = iter(rows)
-    return map_arrays(lambda _: next(entries), tree)
+    return tree_map(lambda _: next(entries), tree)
 
 
 class StepGradients(NamedTuple):
@@ -196,8 +183,7 @@ def step_gradients(cell: Any, params: Any, tape: Any, dh: Any) -> StepGradients:
     """
     steps = linear_steps(cell, params, tape)
     errors = errors_of(cell, steps, dh, tape.batch.lengths)
-    for t in range(steps.T - 1, 0, -1):
-        errors[t - 1] += steps.back(slice(t, t + 1), errors[t:t + 1])[1][0]
+    errors = carried(steps, errors)
     deltas = steps.back(slice(None), errors)[0][-1]
     alone, together = np.zeros((steps.T, steps.B)), np.zeros(steps.T)
     for parts in steps.layers[-1].recurrent_parts(deltas):
@@ -222,9 +208,14 @@ def _inner_products(d: Array, h: Array, mask: Array | None) -> Array:
     return np.asarray((pairs[0] * (pairs[1] @ mask.T.astype(h.dtype))).sum(axis=-1))
 
 
+def carried(steps: Joint, errors: Array) -> Array:
+    """∂L/∂state of every step, all later errors counted, from the errors injected at each."""
+    errors = errors.copy()
+    for t in range(steps.T - 1, 0, -1):
+        errors[t - 1] += steps.back(slice(t, t + 1), errors[t:t + 1])[1][0]
+    return errors
+
+
 def full_gradient(steps: Joint, errors: Array) -> Any:
     """The gradient over all lags: step by step to the errors of every state, then all at once."""
-    carried = errors.copy()
-    for t in range(steps.T - 1, 0, -1):
-        carried[t - 1] += steps.back(slice(t, t + 1), carried[t:t + 1])[1][0]
-    return steps.gradients(slice(None), steps.back(slice(None), carried)[0])
+    return steps.gradients(slice(None), steps.back(slice(None), carried(steps, errors))[0])

@@ -8,9 +8,10 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import check_fraction, check_lags, check_positive
+from ..tree import leaves
 from .horizon import suggest_horizon
 from .joint import Joint, linear_steps
-from .lags import LagNorms, arrays_of, errors_of, full_gradient, lag_norms, norm, step_gradients
+from .lags import LagNorms, errors_of, full_gradient, lag_norms, norm, step_gradients
 from .linear import Linear
 from .lyapunov import growth_along
 from .norms import STEEPEST, growth_bound, largest_singular_values, spectral_radius
@@ -169,7 +170,7 @@ def gradient_flow(cell: Any, params: Any, tape: Any, dh: Any, *, max_lag: int | 
         cell=str(cell), steps=steps.T, verdict=verdict, reason=reason, rates=growth.sum(axis=0) / tape.batch.lengths,
         growth_bound=growth_bound(cell, params), spectral_radius=spectral_radius(cell, params),
         step_jacobians=largest_singular_values(steps, 1), names=tuple(cell.shapes),
-        lag_norms=np.array(arrays_of(by_lag.norms)), lag_cosines=np.array(arrays_of(by_lag.cosines)),
+        lag_norms=np.array(list(leaves(by_lag.norms))), lag_cosines=np.array(list(leaves(by_lag.cosines))),
         error_norms=np.linalg.norm(by_step.errors.astype(np.float64), axis=2), step_norms=by_step.summed, states=states,
         reach=reach, horizon=horizon, tolerance=tolerance,
         dead=tuple(map(dead_units, steps.layers)), saturated=tuple(map(saturated_units, steps.layers)),
@@ -219,6 +220,6 @@ def saturated_units(layer: Linear) -> Array:
 def _updates(cell: Any, params: Any, tape: Any, dh: Any, rate: float) -> tuple[float, ...]:
     """‖η ∂L/∂θ‖ / ‖θ‖."""
     steps = linear_steps(cell, params, tape)
-    gradients = arrays_of(full_gradient(steps, errors_of(cell, steps, dh, tape.batch.lengths)))
-    sizes = [norm(a) for a in arrays_of(params)]
+    gradients = leaves(full_gradient(steps, errors_of(cell, steps, dh, tape.batch.lengths)))
+    sizes = [norm(a) for a in leaves(params)]
     return tuple(rate * norm(g) / (n or max(sizes) or 1.0) for g, n in zip(gradients, sizes, strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 from ..arrays import Array
 from ..errors import FileError
 from ..training.storage import DAMAGED, write_arrays
-from ..training.tree import leaves, tree_map
+from ..tree import leaves, tree_map
 from .settings import Settings
 
 CHECKPOINT = "checkpoint.npz"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import check_positive
-from .tree import global_norm, tree_map
+from ..tree import global_norm, tree_map
 
 
 def clip_by_value(tree: Any, limit: float) -> Any:

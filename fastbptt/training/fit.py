@@ -9,10 +9,10 @@ import numpy as np
 
 from ..bptt.truncation import Truncation
 from ..errors import check_carried, check_integer
+from ..tree import global_norm, tree_map
 from .clip import clip_by_norm
 from .model import ModelParams, SequenceModel
 from .stream import Window
-from .tree import global_norm, tree_map
 
 
 class Step(NamedTuple):

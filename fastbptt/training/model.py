@@ -12,9 +12,9 @@ from ..bptt.tape import Tape
 from ..bptt.truncation import Truncation
 from ..cells.init import glorot
 from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, first_array
+from ..tree import tree_map
 from . import losses
 from .readout import ReadoutParams, readout_backward, readout_forward
-from .tree import tree_map
 
 MODES = ("many_to_many", "many_to_one")
 

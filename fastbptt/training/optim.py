@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import check_fraction, check_positive
-from .tree import leaves, tree_map
+from ..tree import leaves, tree_map
 
 
 def _check_finite(grads: Any) -> None:

@@ -19,10 +19,10 @@ from ..arrays import Array
 from ..bptt.stack import Stack
 from ..cells import CELLS
 from ..errors import FileError, check_output_params, is_stack
+from ..tree import leaves
 from .model import ModelParams, SequenceModel
 from .readout import ReadoutParams
 from .sequences import Vocabulary
-from .tree import leaves
 
 FORMAT, VERSION = "fastbptt-model", 1
 HEADER, VOCABULARY = "header", "vocabulary"

@@ -13,7 +13,7 @@ import fastbptt as fb
 from fastbptt import reference as ref
 from fastbptt.arrays import Batch
 from fastbptt.bptt.truncation import plan_passes
-from fastbptt.training.tree import tree_map
+from fastbptt.tree import tree_map
 
 SIZES = (3, 5, 4, 2)
 KINDS = {"rnn": fb.RNN, "gru_after": fb.GRU, "gru_before": partial(fb.GRU, reset="before"), "lstm": fb.LSTM,

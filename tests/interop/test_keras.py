@@ -6,7 +6,7 @@ import pytest
 
 import fastbptt as fb
 from fastbptt.interop.keras import from_weights, to_weights
-from fastbptt.training.tree import leaves
+from fastbptt.tree import leaves
 
 I, H = 3, 4     # noqa: E741
 CELLS = {"rnn": fb.RNN(I, H), "gru after": fb.GRU(I, H), "gru before": fb.GRU(I, H, "before"), "lstm": fb.LSTM(I, H),

@@ -12,7 +12,7 @@ import pytest
 import fastbptt as fb
 from fastbptt import reference
 from fastbptt.interop.torch import batch_first, from_hidden, from_module, from_state_dict, to_hidden, to_state_dict
-from fastbptt.training.tree import leaves
+from fastbptt.tree import leaves
 
 CELL = fb.RNN(3, 4)
 

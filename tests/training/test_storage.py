@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastbptt as fb
-from fastbptt.training.tree import leaves
+from fastbptt.tree import leaves
 
 MODEL = fb.SequenceModel(fb.RNN(3, 5, "relu"), 2, "sigmoid_cross_entropy", "many_to_one")
 

@@ -6,7 +6,7 @@ import pytest
 
 import fastbptt as fb
 from fastbptt import reference as ref
-from fastbptt.training.tree import global_norm, leaves, tree_map
+from fastbptt.tree import global_norm, leaves, tree_map
 
 LOSSES = ("squared_error", "sigmoid_cross_entropy", "softmax_cross_entropy")
 

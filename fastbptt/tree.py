@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
+from .arrays import Array
 
 
 def leaves(tree: Any) -> Iterator[Array]:
