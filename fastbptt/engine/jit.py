@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 from numba import extending, types
 from numba.core import caching, codegen, config
@@ -126,18 +127,27 @@ class _BlockLibrary(codegen.JITCodeLibrary):
     """The code of a building block: kept as LLVM IR for its callers, neither optimised nor turned into machine code itself.
 
     Numba optimises and assembles every function by itself and once more within each of its callers, so that the end of a
-    chain of calls five deep is compiled five times: a minute for a scan instead of seconds.
+    chain of calls five deep is compiled five times: a minute for a scan instead of seconds. Nor does a block hold copies
+    of the blocks it calls: a kernel takes each of them once.
     """
 
     def _optimize_functions(self, module: Any) -> None:
         pass
 
-    def _optimize_final_module(self) -> None:
-        pass
-
-    def _finalize_final_module(self) -> None:
-        self._finalize_dynamic_globals()
+    def finalize(self) -> None:
+        self._raise_if_finalized()
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.external:
+                function.linkage = "linkonce_odr"     # may be inlined, and dropped where it then has no use
         self._finalized = True
+
+    def _get_module_for_linking(self) -> Any:
+        """With all that it calls, for a caller that Numba compiles in its own way."""
+        if self._shared_module is None:
+            self._shared_module = self._final_module.clone()
+            for library in _called_from(self):
+                self._shared_module.link_in(_module_of(library), preserve=True)
+        return self._shared_module
 
     @property
     def codegen(self) -> _NoEnvironment:
@@ -146,6 +156,23 @@ class _BlockLibrary(codegen.JITCodeLibrary):
     def get_pointer_to_function(self, name: str) -> int:
         # What Python would call. A block cannot be: PyObject_Call refuses with "not callable".
         return ctypes.cast(ctypes.pythonapi.PyObject_Call, ctypes.c_void_p).value or 0
+
+
+def _called_from(library: Any) -> list[Any]:
+    """The libraries that `library` calls, and those that its blocks call; of Numba's own each has all it needs."""
+    found = dict.fromkeys(library._linking_libraries)
+    todo = list(found)
+    while todo:
+        block = todo.pop()
+        if isinstance(block, _BlockLibrary):
+            new = [callee for callee in block._linking_libraries if callee not in found]
+            found.update(dict.fromkeys(new))
+            todo += new
+    return list(found)
+
+
+def _module_of(library: Any) -> Any:
+    return library._final_module if isinstance(library, _BlockLibrary) else library._get_module_for_linking()
 
 
 # Passes of Numba for what our code does not have: closures, `with`, literal lists, array expressions, parallel loops,
@@ -183,6 +210,18 @@ class _KernelLibrary(codegen.JITCodeLibrary):
     Numba optimises the whole twice, the first time to find reference counts that cancel each other out, of which blocks have
     few; and lets LLVM look for loops to vectorise, of which kernels that say themselves what is a vector have none.
     """
+
+    def _optimize_functions(self, module: Any) -> None:
+        pass
+
+    def finalize(self) -> None:
+        self._raise_if_finalized()
+        for library in _called_from(self):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(_module_of(library), preserve=True)
+        self._optimize_final_module()
+        self._final_module.verify()
+        self._finalize_final_module()
 
     def _optimize_final_module(self) -> None:
         passes = self._codegen._module_pass_manager(loop_vectorize=False)
