@@ -5,6 +5,7 @@ time-major: x (T, B, I), h (T, B, H). A step is numbered 1 … T; state 0 is the
 """
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ class Batch(NamedTuple):
     """(T, B, I) real vectors, or (T, B) int64 ids that stand for one-hot vectors."""
     lengths: Array
     """(B,) int64: steps of each sequence, 0 … T."""
+    order: Array
+    """(B,) int64: the sequences, longest first, as `longest_first` has them: those still running are the first n."""
     resets: Array
     """(T, B) boolean: before step t+1 the state of the sequence returns to `initial`; or (0, 0)."""
     noise: Array
@@ -52,3 +55,13 @@ NONE: dict[Any, Array] = {np.dtype(t): np.empty((0, 0, 0), t) for t in (np.float
 NO_PARTS: dict[Any, tuple[Array, Array, Array]] = {dtype: (np.empty((0, 0), dtype),) * 3 for dtype in NONE}
 """Parts of gradients that nobody keeps."""
 NO_RESETS: Array = np.empty((0, 0), np.bool_)
+
+
+@lru_cache(maxsize=16)
+def _longest_first(lengths: bytes) -> Array:
+    return np.argsort(-np.frombuffer(lengths, np.int64), kind="stable")
+
+
+def longest_first(lengths: Array) -> Array:
+    """The sequences by descending length, equal ones in their order; kept for the next call with these lengths."""
+    return _longest_first(lengths.tobytes())

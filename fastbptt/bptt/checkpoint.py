@@ -27,8 +27,9 @@ from ..engine.shards import (
 )
 from ..errors import check_array, check_budget, is_stack, refuse_budget
 from .dropout import draw_kept, dropped
-from .kernels import WHOLE, enter_scan, kernels_of
+from .kernels import enter_scan, kernels_of
 from .tape import Tape, empty_dx
+from .truncation import FULL, plan_passes
 
 DhFunction = Callable[[int, int, Array], Any]
 
@@ -98,8 +99,11 @@ class _Layer:
 
     def empty_parts(self, batch: Batch) -> tuple[Any, int]:
         """Parts of the gradients to be added up, and what the length of a segment has to be a multiple of."""
-        parts, unit = self.kernels.parts_for(self.rows(1), tuple(batch), self.initial, self.params)
+        parts, unit = self.kernels.parts_for(self.rows(1), tuple(batch), self.initial, self.params, self._passes(batch))
         return tuple(parts), unit
+
+    def _passes(self, batch: Batch) -> Any:
+        return tuple(plan_passes(batch, FULL, self.cell.hidden_size))
 
     def _threads(self, steps: int) -> tuple[int, int]:
         B = self.initial[0].shape[0]
@@ -124,7 +128,7 @@ class _Layer:
         threads, launcher = self._threads(len(dh))
         try:
             self.kernels.backward(parts, self.grads, dx, self.dstate, dh, incoming, outgoing, run.rows, tuple(run.batch),
-                                  self.initial, self.params, tuple(options), WHOLE, threads, launcher)
+                                  self.initial, self.params, tuple(options), self._passes(run.batch), threads, launcher)
         finally:
             leave_threads(launcher)
         return outgoing
@@ -148,8 +152,8 @@ class _Segments:
     def part(self, start: int, stop: int) -> Batch:
         """The batch of steps start+1 … stop."""
         b = self.batch
-        return Batch(np.ascontiguousarray(b.x[start:stop]), b.lengths, b.resets[start:stop] if b.resets.size else b.resets,
-                     b.noise[start:stop] if b.noise.size else b.noise, start)
+        resets, noise = (a[start:stop] if a.size else a for a in (b.resets, b.noise))
+        return Batch(np.ascontiguousarray(b.x[start:stop]), b.lengths, b.order, resets, noise, start)
 
     def inputs(self, layer: int, part: Batch) -> Batch:
         """A batch of this shape as a layer sees it, of which only the shape and the type of x count."""

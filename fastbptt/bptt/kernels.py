@@ -4,9 +4,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ..arrays import Array, Batch, Options
+from ..arrays import Batch, Options
 from ..cells.protocol import Parts, Passes, measure
 from ..cells.rows import block_steps, crew_of
 from ..cells.scan import scan_forward, start_tape
@@ -14,7 +12,6 @@ from ..cells.scan_back import add_parts, empty_parts, scan_segment
 from ..engine.jit import kernel, njit
 from ..engine.shards import enter_threads
 from ..engine.tuples import named
-from .truncation import NO_ROWS, Plan, given_passes, plan_full, plan_steps
 
 
 class Kernels(NamedTuple):
@@ -30,33 +27,10 @@ class Kernels(NamedTuple):
     """Adds the parts to the gradients."""
 
 
-@kernel
-def _planned(lengths, T, horizon, stride, hidden, apart):
-    return plan_steps(lengths, 0, T, horizon, stride, hidden, apart)
-
-
-@kernel
-def _grouped(rows, hidden):
-    return given_passes(rows, hidden)
-
-
 def enter_scan(cell: Any, T: int, B: int, per_step: int, rows: int) -> tuple[int, int]:
     """Threads and launcher for a scan of `rows` rows together with `per_step` products with W and with U a step."""
     hidden = cell.hidden_size
     return enter_threads(2 * per_step * T * B * cell.gates * hidden * (hidden + cell.input_size), rows)
-
-
-WHOLE: tuple[Any, ...] = tuple(Passes(NO_ROWS, np.zeros(1, np.int64), 0, True, False))
-"""Stands for full BPTT, whose passes the backward kernel finds itself."""
-
-
-def passes_of(plan: Plan, lengths: Array, T: int, hidden: int, apart: bool) -> tuple[Any, ...]:
-    """The passes of a call as the backward kernel takes them, from kernels that know neither cells nor dtypes."""
-    if plan.rows.size:
-        return tuple(_grouped(plan.rows, hidden))
-    if plan.horizon >= T and (plan.stride >= T or not apart):
-        return WHOLE
-    return tuple(_planned(lengths, T, plan.horizon, plan.stride, hidden, apart))
 
 
 @njit(allocates=True)
@@ -64,13 +38,9 @@ def run_passes(passes, parts, dparams, dx, dstate, dh, incoming, outgoing, tape,
                launcher):
     """Passes back, added to the gradients; where parts are given, to these."""
     d = measure(params, tape, initial)
-    if passes.rows.size == 0:
-        planned = plan_full(batch.lengths, batch.start, d.T, d.H)
-    else:
-        planned = Passes(passes.rows, passes.bounds, passes.shards, passes.full, passes.overlap)
     whole = parts.inputs.size == 0
-    kept = empty_parts(planned, batch, params, initial, d) if whole else Parts(parts.inputs, parts.state, parts.initial)
-    scan_segment(kept, dx, dh, incoming, outgoing, tape, batch, initial, params, options, planned, threads, launcher)
+    kept = empty_parts(passes, batch, params, initial, d) if whole else Parts(parts.inputs, parts.state, parts.initial)
+    scan_segment(kept, dx, dh, incoming, outgoing, tape, batch, initial, params, options, passes, threads, launcher)
     if whole:
         add_parts(dparams, dstate, kept, batch, d)
 
@@ -94,13 +64,13 @@ def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
                    named(initial, state_type), named(params, params_type), named(options, Options), threads, launcher)
 
     @kernel
-    def parts_for(tape, batch, initial, params):
+    def parts_for(tape, batch, initial, params, passes):
         given, first, weights = named(batch, Batch), named(initial, state_type), named(params, params_type)
+        planned = named(passes, Passes)
         d = measure(weights, named(tape, tape_type), first)
-        passes = plan_full(given.lengths, given.start, d.T, d.H)
-        crew = crew_of(passes.shards, given, d, 1, 0)
-        parts = empty_parts(passes, given, weights, first, d)
-        steps = block_steps(crew, (d.B + passes.shards - 1) // passes.shards, d)
+        crew = crew_of(planned.shards, given, d, 1, 0)
+        parts = empty_parts(planned, given, weights, first, d)
+        steps = block_steps(crew, (d.B + planned.shards - 1) // planned.shards, d)
         return (parts.inputs, parts.state, parts.initial), steps
 
     @kernel(allocates=False)

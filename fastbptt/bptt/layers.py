@@ -13,11 +13,9 @@ import numpy as np
 
 from ..arrays import Array, Batch, Grads
 from .dropout import draw_kept, dropped
-from .passes import FULL, run_backward, run_forward
+from .passes import run_backward, run_forward
 from .tape import Tape, empty_grads
-from .truncation import NO_ROWS, Plan, Truncation
-
-WHOLE = Plan(FULL.horizon, FULL.stride, NO_ROWS)
+from .truncation import FULL, Truncation, given_passes, plan_passes
 
 
 class StackTape(Tape):
@@ -100,9 +98,10 @@ def backward(stack: Any, params: Any, tape: StackTape, dh: Array, dfinal: Any, c
     grads: list[Any] = []
     for i in reversed(range(len(stack.cells))):
         cell, runs, dh = stack.cells[i], tape.layers[i], dropped(stack, dh, tape.kept[i])
+        passes = plan_passes(tape.batch, FULL, cell.hidden_size)
         if not stack.bidirectional:
             parts_of = empty_grads(cell, params[i], runs)
-            run_backward(parts_of, cell, params[i], runs, dh, dfinal[i], WHOLE, clip)
+            run_backward(parts_of, cell, params[i], runs, dh, dfinal[i], passes, clip)
             dh = parts_of.x
             grads.insert(0, parts_of)
             continue
@@ -110,7 +109,7 @@ def backward(stack: Any, params: Any, tape: StackTape, dh: Array, dfinal: Any, c
         errors = map(np.ascontiguousarray, (dh[..., :H], turned(dh[..., H:], lengths)))
         pair = [empty_grads(cell, *of) for of in zip(params[i], runs, strict=True)]
         for part, weights, run, error, last in zip(pair, params[i], runs, errors, dfinal[i], strict=True):
-            run_backward(part, cell, weights, run, error, last, WHOLE, clip)
+            run_backward(part, cell, weights, run, error, last, passes, clip)
         dh = pair[0].x
         if dh.size:
             dh += turned(pair[1].x, lengths)
@@ -130,9 +129,9 @@ def truncated_backward(stack: Any, params: Any, tape: StackTape, dh: Array, trun
         for i in reversed(range(top + 1)):
             if 0 < i:
                 grads[i].x.fill(0)             # the errors of this group alone
-            plan = Plan(truncation.horizon, truncation.stride, rows if i == top else windows)
+            passes = given_passes(rows if i == top else windows, stack.cells[i].hidden_size)
             errors = dropped(stack, errors, tape.kept[i])
-            run_backward(grads[i], stack.cells[i], params[i], tape.layers[i], errors, dfinal[i], plan, clip)
+            run_backward(grads[i], stack.cells[i], params[i], tape.layers[i], errors, dfinal[i], passes, clip)
             errors = grads[i].x
     return gathered(stack, grads, grads[0].x)
 

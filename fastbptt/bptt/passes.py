@@ -4,7 +4,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, cast
 
-from ..arrays import NO_PARTS, NO_RESETS, NONE, Array, Batch, Grads
+from ..arrays import NO_PARTS, NO_RESETS, NONE, Array, Batch, Grads, longest_first
+from ..cells.protocol import Passes
 from ..engine.shards import leave_threads
 from ..errors import (
     check_array,
@@ -22,19 +23,9 @@ from ..errors import (
     is_stack,
 )
 from . import checkpoint
-from .kernels import enter_scan, kernels_of, passes_of
+from .kernels import enter_scan, kernels_of
 from .tape import Tape, empty_grads
-from .truncation import NO_ROWS, Plan, Truncation
-
-FULL = Truncation(2**62, 2**62)
-
-
-def _rows(batch: Batch, plan: Plan) -> int:
-    """Rows that step back together: the passes of all chunks, else the sequences (about, where lengths differ)."""
-    T, B = batch.x.shape[:2]
-    if plan.horizon >= T:
-        return int(B)
-    return len(plan.rows) or int(B * (T // plan.stride))
+from .truncation import FULL, Truncation, plan_passes
 
 
 def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None, *, resets: Any = None,
@@ -86,7 +77,8 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     seed = check_seed(cell, seed)
     resets = check_resets(resets, x.shape[0], x.shape[1])
     noise = check_noise(cell, noise, x.shape[0], x.shape[1], dtype)
-    batch = Batch(x, steps, NO_RESETS if resets is None else resets, NONE[dtype] if noise is None else noise)
+    resets, noise = NO_RESETS if resets is None else resets, NONE[dtype] if noise is None else noise
+    batch = Batch(x, steps, longest_first(steps), resets, noise)
     if memory_budget is not None:
         check_budget_possible(cell, None)
         return checkpoint.forward(cell, params, batch, initial, memory_budget, seed)
@@ -174,7 +166,7 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     if is_stack(cell):
         return cast(Grads, cell.run_backward(params, tape, dh, truncation, dfinal, clip))
     grads = empty_grads(cell, params, tape)
-    run_backward(grads, cell, params, tape, dh, dfinal, Plan(truncation.horizon, truncation.stride, NO_ROWS), clip)
+    run_backward(grads, cell, params, tape, dh, dfinal, plan_passes(tape.batch, truncation, cell.hidden_size, clip > 0), clip)
     return grads if grads.x.size else grads._replace(x=None)
 
 
@@ -184,7 +176,7 @@ def _no_errors(cell: Any, B: int, dtype: Any) -> Any:
     return check_state(cell, None, B, dtype)
 
 
-def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, dfinal: Any, plan: Plan,
+def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, dfinal: Any, passes: Passes,
                  clip: float = 0.0) -> None:
     """The backward scan of one cell over checked arrays; adds to `grads`."""
     batch = tape.batch
@@ -193,11 +185,10 @@ def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, df
     params = params if cell.mask is None else cell.masked(params)
     options = cell.options if clip == 0 else cell.options._replace(clip=clip)
     T, B = batch.x.shape[:2]
-    passes = passes_of(plan, batch.lengths, T, cell.hidden_size, clip > 0)
-    threads, launcher = enter_scan(cell, T, B, 2, _rows(batch, plan))
+    threads, launcher = enter_scan(cell, T, B, 2, len(passes.rows))
     try:
         kernel(NO_PARTS[dh.dtype], tuple(grads.params), grads.x, dstate, dh, tuple(dfinal), dstate, tuple(tape.arrays),
-               tuple(batch), tuple(tape.initial), tuple(params), tuple(options), passes, threads, launcher)
+               tuple(batch), tuple(tape.initial), tuple(params), tuple(options), tuple(passes), threads, launcher)
     finally:
         leave_threads(launcher)
     if cell.mask is not None:

@@ -15,8 +15,7 @@ import numpy as np
 from ..arrays import Array, Batch, Grads
 from ..errors import check_cells, check_flag, check_fraction, check_one_direction
 from . import layers
-from .passes import FULL
-from .truncation import Truncation
+from .truncation import FULL, Truncation
 
 
 class Directions(NamedTuple):

@@ -2,15 +2,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, Batch, longest_first
 from ..cells.protocol import Passes
-from ..cells.rows import PASS_ROWS, descending
-from ..engine.jit import njit
-from ..engine.primitives import empty, maximum, minimum, zeros
+from ..cells.rows import PASS_ROWS
 from ..engine.shards import MAX_SHARDS, shard_count
 from ..errors import check_truncation
 
@@ -95,127 +93,90 @@ class Truncation:
         return [np.ascontiguousarray(np.concatenate(part), np.int64) for part in rows if part]
 
 
-class Plan(NamedTuple):
-    """Which passes a backward call makes: those of BPTT(horizon; stride), or where there are any the given rows."""
-
-    horizon: int
-    stride: int
-    rows: Array
-    """(n, 4) int64 as in `Passes`, by sequence; no step may belong to two of them."""
+FULL = Truncation(2**62, 2**62)
 
 
-NO_ROWS: Array = np.empty((0, 4), np.int64)
+def _in_units(rows: Array, unit: Array, shards: int | None = None, full: bool = False, overlap: bool = False) -> Passes:
+    """The passes sorted by unit, in each those over most steps first: as time goes back, those under way are the first n."""
+    order = np.lexsort((rows[:, 3] - rows[:, 1], unit))
+    bounds = np.append(0, np.cumsum(np.bincount(unit)))
+    units = bounds.size - 1
+    return Passes(np.ascontiguousarray(rows[order]), bounds, min(MAX_SHARDS, units) if shards is None else shards, full, overlap)
 
 
-@njit(forceinline=True)
-def _write(rows, m, b, end, before, stop):
-    """Row m: a pass of sequence b."""
-    rows[m, 0], rows[m, 1], rows[m, 2], rows[m, 3] = b, end, before, stop
-    return m + 1
-
-
-@njit(allocates=True)
-def plan_full(lengths, start, T, hidden):
+def _plan_full(lengths: Array, start: int, T: int, hidden: int) -> Passes:
     """One pass for every sequence, dealt out longest first: a unit for every shard. The T steps may begin after step `start`."""
-    order = descending(lengths)
-    shards = shard_count(order.size, hidden)
-    rows, bounds = empty((order.size, 4), np.int64), zeros(shards + 1, np.int64)
-    m = 0
-    for s in range(shards):
-        for i in range(s, order.size, shards):
-            m = _write(rows, m, order[i], minimum(maximum(lengths[order[i]] - start, 0), T), 0, 0)
-        bounds[s + 1] = m
-    return Passes(rows, bounds, shards, True, False)
+    order = longest_first(lengths)
+    shards = shard_count.py_func(order.size, hidden)
+    rows = np.zeros((order.size, 4), np.int64)
+    rows[:, 0], rows[:, 1] = order, np.clip(lengths[order] - start, 0, T)
+    return _in_units(rows, np.arange(order.size) % shards, shards, full=True)
 
 
-@njit(allocates=True)
-def _plan_chunks(lengths, k, longest):
+def _plan_chunks(lengths: Array, k: int) -> Passes:
     """Chunks of k steps, last first; a unit has a few successive chunks of all sequences.
 
     Where k does not divide the length, the pass from the last step reaches back into the last whole chunk, so it is in
     the same unit: what two passes add to one step is added in a fixed order.
     """
-    B = lengths.size
-    chunks = maximum(1, longest // k)
-    together = maximum(1, minimum(PASS_ROWS // B, chunks // MAX_SHARDS))
-    units = (chunks + together - 1) // together
-    rows, bounds = empty((2 * chunks * B, 4), np.int64), zeros(units + 1, np.int64)
-    m = 0
-    for unit in range(units):
-        first = (units - 1 - unit) * together
-        for c in range(minimum(first + together, chunks) - 1, first - 1, -1):
-            for b in range(B):
-                length = lengths[b]
-                if maximum(1, length // k) == c + 1 and length % k > 0:
-                    m = _write(rows, m, b, length, length // k * k, maximum(0, length - k))
-                if (c + 1) * k <= length:
-                    m = _write(rows, m, b, (c + 1) * k, c * k, c * k)
-        bounds[unit + 1] = m
-    return Passes(rows[:m], bounds, minimum(MAX_SHARDS, units), False, False)
+    chunks = max(1, int(lengths.max()) // k)
+    together = max(1, min(PASS_ROWS // lengths.size, chunks // MAX_SHARDS))
+    chunk = np.arange(chunks)[::-1, None]
+    last = np.maximum(1, lengths // k) - 1
+    rest, whole = (chunk == last) & (lengths % k > 0), (chunk + 1) * k <= lengths
+    b = np.broadcast_to(np.arange(lengths.size), whole.shape)
+    end = np.stack([np.broadcast_to(lengths, whole.shape), np.broadcast_to((chunk + 1) * k, whole.shape)], axis=2)
+    before = np.stack([np.broadcast_to(lengths // k * k, whole.shape), end[..., 1] - k], axis=2)
+    rows = np.stack([np.stack([b, b], axis=2), end, before, np.maximum(0, end - k)], axis=3)
+    present = np.stack([rest, whole], axis=2)
+    unit = np.broadcast_to(((chunks - 1) // together - chunk // together)[..., None], present.shape)
+    return _in_units(rows[present], unit[present])
 
 
-@njit(allocates=True)
-def _plan_overlapping(lengths, horizon, stride, apart):
+def _plan_overlapping(lengths: Array, horizon: int, stride: int, apart: bool) -> Passes:
     """All ends of every sequence, cut into units long enough that reaching back before their own steps costs little."""
-    ends = maximum(PASS_ROWS, (4 * horizon + stride - 1) // stride)
-    total, units = 0, 0
-    for length in lengths:
-        n = 1 if length <= horizon and not apart else (length + stride - 1) // stride
-        total += n
-        units += (n + ends - 1) // ends
-    rows, bounds = empty((total, 4), np.int64), zeros(units + 1, np.int64)
-    m, unit = 0, 0
-    for b in range(lengths.size):
-        length = lengths[b]
-        n = 1 if length <= horizon and not apart else (length + stride - 1) // stride
-        for i in range(n):
-            end = length if n == 1 else minimum((i + 1) * stride, length)
-            m = _write(rows, m, b, end, i * stride, maximum(0, end - horizon))
-            if (i + 1) % ends == 0 or i + 1 == n:
-                unit += 1
-                bounds[unit] = m
-    return Passes(rows, bounds, minimum(MAX_SHARDS, units), False, True)
+    together = max(PASS_ROWS, -(-4 * horizon // stride))
+    rows, unit, units = [], [], 0
+    for b, length in enumerate(lengths.tolist()):
+        apart_by = length if length <= horizon and not apart else stride
+        before = np.arange(0, length, apart_by)
+        end = np.minimum(before + apart_by, length)
+        # The last end first: of passes over as many steps, a unit's first row has the last end and its last row the first.
+        part = np.stack([np.full(before.size, b), end, before, np.maximum(0, end - horizon)], axis=1)
+        rows.append(part[::-1])
+        unit.append(units + np.arange(before.size)[::-1] // together)
+        units += -(-before.size // together)
+    return _in_units(np.concatenate(rows), np.concatenate(unit), overlap=True)
 
 
-@njit(allocates=True)
-def plan_steps(lengths, start, T, horizon, stride, hidden, apart):
-    """`plan_passes` by the lengths alone."""
-    longest = 0
-    for length in lengths:
-        longest = maximum(longest, length)
+@lru_cache(maxsize=16)
+def _planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, hidden: int, apart: bool) -> Passes:
+    steps = np.frombuffer(lengths, np.int64)
+    longest = int(steps.max())
     if horizon >= longest and (stride >= longest or not apart):
-        return plan_full(lengths, start, T, hidden)
-    if stride == horizon:
-        return _plan_chunks(lengths, horizon, longest)
-    return _plan_overlapping(lengths, minimum(horizon, longest), stride, apart)
+        return _plan_full(steps, start, T, hidden)
+    return _plan_chunks(steps, horizon) if stride == horizon else _plan_overlapping(steps, min(horizon, longest), stride, apart)
 
 
-@njit(allocates=True)
-def plan_passes(batch, T, horizon, stride, hidden, apart=False):
-    """The passes of a call, their units and shards, from the lengths of its sequences.
+def plan_passes(batch: Batch, truncation: Truncation, hidden: int, apart: bool = False) -> Passes:
+    """The passes of a call, their units and shards, from the lengths of its sequences; kept for the next calls like it.
 
     Parameters
     ----------
     batch : Batch
-    T : int
-        Steps of its arrays. Full BPTT may be cut into segments, which begin after step batch.start; truncated may not.
-    horizon, stride : int
-        For full BPTT any horizon ≥ max(lengths).
+        Full BPTT may be cut into segments, whose arrays begin after step batch.start; truncated may not.
+    truncation : Truncation
     hidden : int
         H, which decides how many rows make a shard worth while.
     apart : bool
         Passes that all reach step 1 add up to a single one, unless what they carry is clipped: then they stay apart.
     """
-    return plan_steps(batch.lengths, batch.start, T, horizon, stride, hidden, apart)
+    return _planned(batch.lengths.tobytes(), batch.start, batch.x.shape[0], truncation.horizon, truncation.stride, hidden, apart)
 
 
-@njit(allocates=True)
-def given_passes(rows, hidden):
+def given_passes(rows: Array, hidden: int) -> Passes:
     """Passes no two of which share a step, in equal units."""
-    n = rows.shape[0]
-    shards = shard_count(n, hidden)
-    units = maximum(shards, (n + PASS_ROWS - 1) // PASS_ROWS)
-    bounds = empty(units + 1, np.int64)
-    for unit in range(units + 1):
-        bounds[unit] = n * unit // units
-    return Passes(rows, bounds, shards, False, False)
+    n = len(rows)
+    shards = shard_count.py_func(n, hidden)
+    units = max(shards, -(-n // PASS_ROWS))
+    return _in_units(rows, np.arange(n) * units // n, shards)

@@ -161,13 +161,13 @@ class Passes(NamedTuple):
     rows: Array
     """(n, 4) int64: sequence b, end e, end before it p, stop max(0, e − horizon): steps e … stop+1, errors of p+1 … e."""
     bounds: Array
-    """(units + 1,) int64: unit u, which is run by itself, has rows bounds[u] … bounds[u+1]−1."""
+    """(units + 1,) int64: unit u, which is run by itself, has rows bounds[u] … bounds[u+1]−1, those over most steps first."""
     shards: int
     """Unit u belongs to shard u % shards."""
     full: bool
-    """Every pass goes back to step 1, longest first in each unit: all step back together by time, not by lag."""
+    """Every pass goes back to step 1: all step back together by time, not by lag."""
     overlap: bool
-    """A step belongs to several passes; then a unit has passes of one sequence."""
+    """A step belongs to several passes; then a unit has successive passes of one sequence, the last end first."""
 
 
 @njit(forceinline=True)

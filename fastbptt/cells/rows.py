@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..engine import simd
 from ..engine.jit import njit
 from ..engine.panels import gather_row
-from ..engine.primitives import empty, maximum, minimum, zeros
+from ..engine.primitives import maximum, minimum
 from ..engine.shards import block_rows
 
 PASS_ROWS = 64       # rows that step back together: their errors stay in the first-level cache
@@ -68,28 +66,6 @@ class Block(NamedTuple):
     filled: int
     work: Any
     job: Any
-
-
-@njit(allocates=True)
-def descending(keys):
-    """Indices of `keys` (integers ≥ 0) by descending key, equal ones in their order: a counting sort, nothing to do if sorted."""
-    n = keys.size
-    order = empty(n, np.int64)
-    largest, is_sorted = 0, True
-    for i in range(n):
-        order[i] = i
-        largest = maximum(largest, keys[i])
-        is_sorted &= i == 0 or keys[i - 1] >= keys[i]
-    if not is_sorted:
-        places = zeros(largest + 2, np.int64)
-        for i in range(n):
-            places[largest - keys[i] + 1] += 1
-        for k in range(largest + 1):
-            places[k + 1] += places[k]
-        for i in range(n):
-            order[places[largest - keys[i]]] = i
-            places[largest - keys[i]] += 1
-    return order
 
 
 @njit

@@ -14,14 +14,12 @@ from ..engine.shards import block_rows, shard_count
 from ..engine.tuples import refer
 from .inputs import input_rows, pack_inputs
 from .protocol import ForwardWork, Panels, measure, pack_forward, start_rows, step_forward
-from .rows import Block, block_steps, crew_of, descending, load_state, steps_here
+from .rows import Block, block_steps, crew_of, load_state, steps_here
 
 
 class Forward(NamedTuple):
     """What the shards of a forward scan share."""
 
-    order: Any
-    """Sequences, longest first."""
     shards: int
     crew: Any
     panels: Any
@@ -49,7 +47,7 @@ def list_places(places, rows, lengths, start, stop, B):
 def forward_shard(shard, job):
     """All steps of one shard's sequences."""
     d = measure(job.params, job.tape, job.initial)
-    order, shards = job.order, job.shards
+    order, shards = job.batch.order, job.shards
     n = (order.size - shard + shards - 1) // shards
     rows, lengths = empty(n, np.int64), empty(n, np.int64)
     size = block_rows(d.row + maximum(d.x_row, d.Hp))
@@ -162,8 +160,7 @@ def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
     """
     d = measure(params, tape, initial)
     panels = forward_panels(batch, params, d)
-    order = descending(batch.lengths)       # as steps go on, the rows still running are the first n
-    shards = shard_count(order.size, d.H)
+    shards = shard_count(d.B, d.H)
     crew = crew_of(shards, batch, d, threads, launcher)
-    run_shards(forward_shard, Forward(order, shards, crew, panels, tape, batch, initial, params, options),
+    run_shards(forward_shard, Forward(shards, crew, panels, tape, batch, initial, params, options),
                shards, threads, launcher)

@@ -25,7 +25,7 @@ from .protocol import (
     state_partial,
     step_backward,
 )
-from .rows import PASS_ROWS, Block, block_steps, crew_of, descending, load_state, steps_here
+from .rows import PASS_ROWS, Block, block_steps, crew_of, load_state, steps_here
 
 
 class Backward(NamedTuple):
@@ -72,26 +72,11 @@ def backward_shard(shard, job):
         if full:
             back_by_time(rows, shard, work, job, d)
         else:
-            total = zeros((rows[-1, 1] - rows[0, 3]) * d.row if overlap else 0, dtype)
+            total = zeros((rows[0, 1] - rows[-1, 3]) * d.row if overlap else 0, dtype)
             for start in range(0, rows.shape[0], PASS_ROWS):
-                back_by_lag(longest_first(rows, start), total, rows[0, 3], shard, work, job, d)
+                back_by_lag(rows[start:minimum(start + PASS_ROWS, rows.shape[0])], total, rows[-1, 3], shard, work, job, d)
             if overlap:
                 products_of_total(rows, total, simd.flat(job.halo[unit]), steps, shard, work, job, d)
-
-
-@njit(allocates=True)
-def longest_first(rows, start):
-    """The passes of one block, those over most steps first."""
-    n = minimum(PASS_ROWS, rows.shape[0] - start)
-    steps = empty(n, np.int64)
-    for i in range(n):
-        steps[i] = rows[start + i, 1] - rows[start + i, 3]
-    order = descending(steps)
-    block = empty((n, 4), np.int64)
-    for i in range(n):
-        for k in range(4):
-            block[i, k] = rows[start + order[i], k]
-    return block
 
 
 @njit
@@ -221,8 +206,8 @@ def products_of_total(passes, total, halo, rows, shard, work, job, d):
     to its `halo`, a row for each. `rows` is room for as many integers as work.places.
     """
     w, parts, batch = refer(work), refer(part_of(job.parts, shard)), job.batch
-    b, low, own = passes[0, 0], passes[0, 3], passes[0, 2]
-    top = passes[-1, 1]
+    b, top = passes[0, 0], passes[0, 1]
+    own, low = passes[-1, 2], passes[-1, 3]
     step = low + 1
     while step <= top:
         stop = own if step <= own else top
@@ -267,7 +252,8 @@ def empty_halo(passes, dx, d):
     reach = 0
     if passes.overlap and dx.size > 0:
         for i in range(passes.bounds.size - 1):
-            reach = maximum(reach, passes.rows[passes.bounds[i], 2] - passes.rows[passes.bounds[i], 3])
+            first = passes.bounds[i + 1] - 1
+            reach = maximum(reach, passes.rows[first, 2] - passes.rows[first, 3])
     return zeros((passes.bounds.size - 1, reach, d.I), dx.dtype)
 
 
@@ -276,7 +262,7 @@ def add_halo(dx, halo, passes, d):
     """Add what the units found for steps that are not their own, in order."""
     if halo.size > 0:
         for unit in range(halo.shape[0]):
-            first = passes.bounds[unit]
+            first = passes.bounds[unit + 1] - 1
             for step in range(passes.rows[first, 3], passes.rows[first, 2]):
                 add_row(simd.flat(dx), (step * d.B + passes.rows[first, 0]) * d.I, simd.flat(halo),
                         (unit * halo.shape[1] + step - passes.rows[first, 3]) * d.I, d.I)

@@ -143,11 +143,10 @@ class _BlockLibrary(codegen.JITCodeLibrary):
 
     def _get_module_for_linking(self) -> Any:
         """With all that it calls, for a caller that Numba compiles in its own way."""
-        if self._shared_module is None:
-            self._shared_module = self._final_module.clone()
-            for library in _called_from(self):
-                self._shared_module.link_in(_module_of(library), preserve=True)
-        return self._shared_module
+        whole = self._final_module.clone()
+        for library in _called_from(self):
+            whole.link_in(_module_of(library), preserve=True)
+        return whole
 
     @property
     def codegen(self) -> _NoEnvironment:

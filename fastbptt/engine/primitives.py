@@ -10,7 +10,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, lower_builtin, type_callable
 from numba.np.arrayobj import _empty_nd_impl
 
 
@@ -45,25 +45,26 @@ def zeros(ctx, shape, dtype):
     return array(shape, dtype), codegen
 
 
-def _chosen(symbol: str) -> Any:
-    def typing(ctx, a, b):
-        if not (isinstance(a, types.Integer) and isinstance(b, types.Integer)):
-            return None
-
-        def codegen(cx, bd, sig, args):
-            x, y = (cx.cast(bd, value, kind, types.intp) for value, kind in zip(args, sig.args, strict=True))
-            return bd.select(bd.icmp_signed(symbol, x, y), x, y)
-        return types.intp(a, b), codegen
-    return typing
-
-
-@intrinsic
-def minimum(ctx, a, b):
+def minimum(a: int, b: int) -> int:
     """The smaller of two integers."""
-    return _chosen("<")(ctx, a, b)
+    return a if a < b else b
 
 
-@intrinsic
-def maximum(ctx, a, b):
+def maximum(a: int, b: int) -> int:
     """The larger of two integers."""
-    return _chosen(">")(ctx, a, b)
+    return a if a > b else b
+
+
+def _lower_choice(function: Any, symbol: str) -> None:
+    @type_callable(function)
+    def typing(ctx):
+        return lambda a, b: types.intp if isinstance(a, types.Integer) and isinstance(b, types.Integer) else None
+
+    @lower_builtin(function, types.Integer, types.Integer)
+    def lower(cx, b, sig, args):
+        x, y = (cx.cast(b, value, kind, types.intp) for value, kind in zip(args, sig.args, strict=True))
+        return b.select(b.icmp_signed(symbol, x, y), x, y)
+
+
+_lower_choice(minimum, "<")
+_lower_choice(maximum, ">")

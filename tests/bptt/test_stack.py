@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
 
 import fastbptt as fb
 from fastbptt import reference as ref
-from fastbptt.arrays import Batch
+from fastbptt.arrays import Batch, longest_first
 from fastbptt.bptt.truncation import plan_passes
 from fastbptt.tree import tree_map
 
@@ -129,15 +128,11 @@ def test_groups_hold_every_pass_once_and_windows_apart(horizon, stride, lengths)
     assert sorted(seen) == sorted((b, *passed) for b, n in enumerate(lengths) for passed in truncation.passes(n))
 
 
-@njit
-def chunks_of_five(batch, T):
-    return plan_passes(batch, T, 5, 5, 4)
-
-
 def test_passes_that_share_a_step_are_in_one_shard():
     """The last of the chunks goes back into the one before it."""
-    batch = Batch(np.zeros((48, 7, 3)), np.array([48, 47, 3, 48, 33, 5, 12]), np.empty((0, 0), bool), np.empty((0, 0, 0)))
-    passes = chunks_of_five(batch, 48)
+    lengths = np.array([48, 47, 3, 48, 33, 5, 12])
+    batch = Batch(np.zeros((48, 7, 3)), lengths, longest_first(lengths), np.empty((0, 0), bool), np.empty((0, 0, 0)))
+    passes = plan_passes(batch, fb.Truncation.chunks(5), 4)
     owner = {}
     for unit in range(passes.bounds.size - 1):
         for b, end, _, stop in passes.rows[passes.bounds[unit]:passes.bounds[unit + 1]]:
@@ -259,7 +254,8 @@ def test_two_directions_refuse_truncation_and_steps():
 def with_resets(stack, params, x, state, lengths, resets):
     """`forward` with resets, past its checks."""
     T, B = x.shape[:2]
-    batch = Batch(x, np.full(B, T) if lengths is None else lengths, resets, np.empty((0, 0, 0)))
+    lengths = np.full(B, T) if lengths is None else lengths
+    batch = Batch(x, lengths, longest_first(lengths), resets, np.empty((0, 0, 0)))
     return stack.run_forward(params, batch, state, None)
 
 

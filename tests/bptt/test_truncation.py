@@ -5,19 +5,14 @@ import numpy as np
 import pytest
 
 import fastbptt as fb
-from fastbptt.arrays import NO_RESETS, NONE, Batch
+from fastbptt.arrays import NO_RESETS, NONE, Batch, longest_first
 from fastbptt.bptt.truncation import plan_passes
-from fastbptt.engine.jit import kernel
-
-
-@kernel
-def planned(batch, T, horizon, stride):
-    return plan_passes(batch, T, horizon, stride, 8)
 
 
 def plan(lengths, horizon, stride):
-    batch = Batch(np.empty((0, 0, 0)), np.array(lengths), NO_RESETS, NONE[np.dtype(np.float64)])
-    return planned(batch, max(lengths), horizon, stride)
+    steps = np.array(lengths)
+    batch = Batch(np.empty((max(lengths), len(lengths), 1)), steps, longest_first(steps), NO_RESETS, NONE[np.dtype(np.float64)])
+    return plan_passes(batch, fb.Truncation(horizon, stride), 8)
 
 
 LENGTHS = ([1], [7, 6, 1], [9] * 16, [160], [40, 3, 11, 40, 1], [5, 5])

@@ -13,14 +13,13 @@ from fastbptt.engine import activations
 
 
 @njit
-def whole_gradient(tape, batch, initial, params, options, grads, errors):
+def whole_gradient(tape, batch, initial, params, options, passes, grads, errors):
     """Forward, an error of tanh(h), backward over chunks of 3 steps."""
     scan_forward(tape, batch, initial, params, options)
     for t in range(errors.h.shape[0]):
         for b in range(errors.h.shape[1]):
             for j in range(errors.h.shape[2]):
                 errors.h[t, b, j] = activations.tanh(tape.h[t + 1, b, j])
-    passes = plan_passes(batch, errors.h.shape[0], 3, 3, tape.h.shape[2])
     scan_backward(grads, errors, tape, batch, initial, params, options, passes)
 
 
@@ -32,10 +31,11 @@ def test_equals_forward_and_backward():
     initial = fb.RNNState(np.zeros((3, 7)))
     tape = cell.empty_tape(8, 3, np.float64)
     tape.h[0] = 0
-    batch = Batch(x, np.full(3, 8), NO_RESETS, NONE[np.dtype(np.float64)])
+    batch = Batch(x, np.full(3, 8), np.arange(3), NO_RESETS, NONE[np.dtype(np.float64)])
+    passes = plan_passes(batch, fb.Truncation.chunks(3), cell.hidden_size)
     grads = Grads(fb.RNNParams(*map(np.zeros_like, params)), np.zeros_like(x), fb.RNNState(np.zeros((3, 7))))
     errors = Errors(np.empty((8, 3, 7)), fb.RNNState(np.zeros((3, 7))), grads.state)
-    whole_gradient(tape, batch, initial, params, cell.options, grads, errors)
+    whole_gradient(tape, batch, initial, params, cell.options, passes, grads, errors)
     want = fb.forward(cell, params, x)
     wanted = fb.backward(cell, params, want, np.tanh(want.h), fb.Truncation.chunks(3))
     assert np.array_equal(tape.h[1:], want.h)
