@@ -38,15 +38,16 @@ def median_seconds(call: Callable[[], object], repetitions: int = 31) -> float:
     return float(np.median(taken))
 
 
-def tile_seconds(rows: int, H: int, dtype: type) -> float:
-    """Of one product of `rows` rows with a packed (H, H) matrix, on one thread."""
+def tile_seconds(rows: int, K: int, dtype: type, N: int | None = None) -> float:
+    """Of one product of `rows` rows of K with a packed (K, N) matrix, on one thread; N is K unless it is given."""
+    N = K if N is None else N
     rng = np.random.default_rng(0)
-    A, W = rng.normal(size=(rows, H)).astype(dtype), rng.normal(size=(H, H)).astype(dtype)
-    B, C = np.empty(H * H, dtype), np.empty(rows * H, dtype)
+    A, W = rng.normal(size=(rows, K)).astype(dtype), rng.normal(size=(N, K)).astype(dtype)
+    B, C = np.empty(K * N, dtype), np.empty(rows * N, dtype)
     pack(B, W)
-    times = max(1, int(2e6 / (rows * H * H)))
-    seconds = median_seconds(lambda: repeat_product(C, A.ravel(), B, rows, H, H, times)) / times
-    np.testing.assert_allclose(C.reshape(rows, H), A @ W.T, rtol=1e-3, atol=1e-3)
+    times = max(1, int(2e6 / (rows * K * N)))
+    seconds = median_seconds(lambda: repeat_product(C, A.ravel(), B, rows, K, N, times)) / times
+    np.testing.assert_allclose(C.reshape(rows, N), A @ W.T, rtol=1e-3, atol=1e-3)
     return seconds
 
 
