@@ -55,7 +55,9 @@ def bench_table() -> str:
     """Forward and backward beside NumPy, PyTorch and JAX, both dtypes, all cells: about ten minutes on a quiet machine."""
     from fastbptt.bench.run import run_bench
 
-    return bench_markdown(run_bench(dtypes=("float32", "float64"), seconds_per_case=2.0))
+    report = run_bench(dtypes=("float32", "float64"), seconds_per_case=2.0)
+    BENCH.write_text(report.to_json() + "\n", encoding="utf-8")
+    return bench_markdown(report)
 
 
 def bench_markdown(report: Report) -> str:
@@ -89,17 +91,18 @@ def claims_table() -> str:
     return "\n".join([*printed("benchmarks.claims", "lengths", "truncation", "flow", "budget"), *rest])
 
 
-def table_of(module: str) -> Callable[[], str]:
+def table_of(*command: str) -> Callable[[], str]:
     """What a module of benchmarks prints."""
-    return lambda: "\n".join(printed(module))
+    return lambda: "\n".join(printed(*command))
 
 
 README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
+BENCH = ROOT / "docs" / "bench.json"     # every figure of the run behind the README's table
 TABLES: dict[str, tuple[Path, Callable[[], str]]] = {
     "demo": (README, demo_table), "suites": (README, suites_table), "bench": (README, bench_table),
     "limits": (PERFORMANCE, table_of("benchmarks.limits")), "alone": (PERFORMANCE, alone_table),
     "sizes": (PERFORMANCE, table_of("benchmarks.sizes")), "crossover": (PERFORMANCE, table_of("benchmarks.crossover")),
-    "claims": (PERFORMANCE, claims_table)}
+    "roofline": (PERFORMANCE, table_of("benchmarks.roofline", str(BENCH))), "claims": (PERFORMANCE, claims_table)}
 
 
 def main(names: Sequence[str]) -> int:

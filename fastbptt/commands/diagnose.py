@@ -17,6 +17,7 @@ from ..flow.report import GradientFlow, facts, gradient_flow
 from ..training.model import SequenceModel
 from ..training.sequences import Vocabulary
 from ..training.storage import load_model
+from ..training.text import TextFile, documentation
 from .common import CommandError, check_folder
 
 PAGE = "diagnose.html"
@@ -82,17 +83,7 @@ def _state_size(cell: Any) -> int:
 
 
 def _text(path: Path | None) -> str:
-    if path is None:
-        try:
-            from pydoc_data import topics
-        except ModuleNotFoundError:
-            raise CommandError("--text: expected a file, because this Python lacks the module pydoc_data") from None
-        return "".join(topics.topics[key] for key in sorted(topics.topics))
-    try:
-        with open(path, encoding="utf-8", newline="") as file:      # as `train` reads it: no character is changed
-            return file.read()
-    except UnicodeDecodeError as error:
-        raise CommandError(f"--text: expected UTF-8, got {path}: {error.reason} at byte {error.start}") from None
+    return documentation() if path is None else TextFile(path).text()
 
 
 def _model(arguments: argparse.Namespace) -> tuple[SequenceModel, Any, Vocabulary | None]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
 EPOCHS = 10         # where neither --epochs nor --seconds is given
+ENDS = ("epochs", "seconds")        # a run may be resumed with others, counted from its begin
 OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("cell", str, f"{', '.join(CELL_NAMES)}"),
     ("layers", int, "layers of cells"),
@@ -45,7 +46,8 @@ def register(commands: Commands) -> None:
     source = train.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", type=Path, help="a UTF-8 file: a model of its characters")
     source.add_argument("--npz", type=Path, help="a file with ids (N,), or with x (N, I) and y: (N,) integers or (N, O) reals")
-    source.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run of a folder, bit for bit")
+    source.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run of a folder, bit for bit; "
+                        "--epochs and --seconds, counted from its begin, set another end")
     for name, kind, text in OPTIONS:
         default = "" if DEFAULTS[name] is None else f" (default: {DEFAULTS[name]})"
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=text + default)
@@ -68,9 +70,13 @@ def run(arguments: argparse.Namespace) -> None:
     stopped = _trained(work, console)
     if stopped:
         raise Interrupted(f"interrupted; update {work.saved} is saved, go on: fastbptt train --resume {work.folder}")
+    from ..runs import BEST, MODEL
     from ..runs.plot import draw
-    console.print(f"Held out: {work.held_out:.4f} {work.data.unit}\nThe curves: {draw(work)}\n"
-                  f"The model: {work.folder / 'model.npz'}", markup=False, soft_wrap=True)
+    lines = [f"Held out: {work.held_out:.4f} {work.data.unit}", f"The curves: {draw(work)}", f"The model: {work.folder / MODEL}"]
+    if work.progress.best is not None:
+        number, value = work.progress.best
+        lines.append(f"The best on the held-out tenth: {work.folder / BEST} (update {number:,}, {value:.4f})")
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def _begun(arguments: argparse.Namespace) -> Run:
@@ -88,12 +94,13 @@ def _begun(arguments: argparse.Namespace) -> Run:
 
 def _resumed(arguments: argparse.Namespace) -> Run:
     from ..runs import resume
-    given = [name for name, _, _ in OPTIONS if getattr(arguments, name) is not None] + ["out"] * (arguments.out is not None)
+    given = [name for name, _, _ in OPTIONS if name not in ENDS and getattr(arguments, name) is not None]
+    given += ["out"] * (arguments.out is not None)
     if given:
-        raise CommandError(f"--{given[0].replace('_', '-')}: expected no options of the run beside --resume, which has its own; "
-                           "leave it out")
+        raise CommandError(f"--{given[0].replace('_', '-')}: expected no options of the run beside --resume, which has its own, "
+                           "but --epochs and --seconds; leave it out")
     check_folder(arguments.resume, "--resume")
-    return resume(arguments.resume, arguments.save_every)
+    return resume(arguments.resume, arguments.save_every, *[getattr(arguments, name) for name in ENDS])
 
 
 def _introduced(work: Run) -> str:

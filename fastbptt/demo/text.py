@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..arrays import Array
 from ..training.sequences import Vocabulary
+from ..training.text import TextFile, documentation
 
 SEQUENCE = 128      # characters that a training sequence predicts
 
@@ -46,12 +47,8 @@ class Corpus:
 
 
 def default_text() -> Corpus:
-    """The documentation topics that every CPython carries, joined in the order of their keys."""
-    try:
-        from pydoc_data import topics
-    except ModuleNotFoundError:
-        raise ValueError("text: expected the module pydoc_data, which this Python lacks; pass a file: --text FILE") from None
-    return Corpus.from_text("".join(topics.topics[key] for key in sorted(topics.topics)), "Documentation topics of Python")
+    """Python's own documentation."""
+    return Corpus.from_text(documentation(), "Documentation topics of Python")
 
 
 def read_text(path: str | os.PathLike[str]) -> Corpus:
@@ -60,13 +57,8 @@ def read_text(path: str | os.PathLike[str]) -> Corpus:
     Raises
     ------
     ValueError
-        If the file cannot be read, is not UTF-8, or is shorter than a sequence.
+        If the file is not UTF-8, or shorter than a sequence.
+    OSError
+        If it cannot be read.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"text: expected a file that can be read, got {path} ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"text: expected UTF-8, got {path} with the byte 0x{error.object[error.start]:02x} at {error.start}; "
-                         "convert it first") from None
-    return Corpus.from_text(text, Path(path).name)
+    return Corpus.from_text(TextFile(path).text(), Path(path).name)

@@ -3,6 +3,6 @@ from __future__ import annotations
 
 from .checkpoint import CHECKPOINT
 from .settings import Settings
-from .train import MODEL, PICTURE, Run, begin, resume
+from .train import BEST, MODEL, PICTURE, Run, begin, resume
 
-__all__ = ["CHECKPOINT", "MODEL", "PICTURE", "Run", "Settings", "begin", "resume"]
+__all__ = ["BEST", "CHECKPOINT", "MODEL", "PICTURE", "Run", "Settings", "begin", "resume"]

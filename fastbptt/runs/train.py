@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,7 +22,7 @@ from .data import Data, read
 from .metrics import Metrics
 from .settings import AUTO, Settings
 
-MODEL, PICTURE = "model.npz", "curves.png"
+MODEL, BEST, PICTURE = "model.npz", "best.npz", "curves.png"
 EVALUATION_WINDOW = 256
 AUTO_AFTER = 200        # updates with full gradients before the horizon is measured: the first ones say little
 
@@ -125,12 +125,19 @@ class Run:
         rate = s.lr * (1.0 if schedule is None else schedule(step.number))
         self.metrics.add(step.number, self.data.scaled(step.loss), step.norm, rate=rate, seconds=round(self.seconds, 3))
         if step.evaluation is not None:
-            self.metrics.write({"update": step.number, "held_out": step.evaluation, "seconds": round(self.seconds, 3)})
+            self._evaluated(step.number, step.params)
         self.tell(self, step)
         over = self._over()
         if over or perf_counter() - self.last_save >= self.save_every:
             self.save(step.number)
         return over
+
+    def _evaluated(self, number: int, params: ModelParams) -> None:
+        """Note the last evaluation; the weights of the best one are kept."""
+        self.metrics.write({"update": number, "held_out": self.held_out, "seconds": round(self.seconds, 3)})
+        if self.progress.best is None or self.held_out < self.progress.best[1]:
+            self.progress = self.progress._replace(best=(number, self.held_out))
+            save_model(self.folder / BEST, self.model, params, self.data.vocabulary)
 
     def save(self, number: int) -> None:
         """Write a checkpoint."""
@@ -150,8 +157,8 @@ class Run:
 
     def _end(self, number: int) -> None:
         if not self.stop and number % self.settings.evaluate_every:
-            value = self.evaluate(self.trees.params)
-            self.metrics.write({"update": number, "held_out": value, "seconds": round(self.seconds, 3)})
+            self.evaluate(self.trees.params)
+            self._evaluated(number, self.trees.params)
         elif np.isnan(self.held_out):          # a finished run, resumed
             self.evaluate(self.trees.params)
         if self.saved != number:
@@ -173,12 +180,17 @@ def begin(settings: Settings, folder: Path, save_every: float) -> Run:
     return Run(settings, data, model, folder, progress, trees, Metrics(folder), save_every)
 
 
-def resume(folder: Path, save_every: float) -> Run:
-    """The run of a folder, at its last checkpoint."""
+def resume(folder: Path, save_every: float, epochs: int | None = None, seconds: float | None = None) -> Run:
+    """The run of a folder, at its last checkpoint; with other ends than it began with, if any is given."""
     path = folder / CHECKPOINT
     if not path.exists():
         raise FileError(f"--resume: expected a folder with {CHECKPOINT}, got {folder}")
     settings, checksum, progress = checkpoint.load_header(path)
+    if epochs is not None or seconds is not None:
+        if settings.schedule == "cosine":
+            raise FileError("--resume: expected neither --epochs nor --seconds for a run with a cosine schedule, which ends with "
+                            "its epochs")
+        settings = replace(settings, epochs=epochs, seconds=seconds)
     data = read(settings.kind, settings.source)
     if data.checksum != checksum:
         raise FileError(f"--resume: expected {settings.source} as it was when the run began, got other contents")

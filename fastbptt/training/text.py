@@ -84,10 +84,23 @@ class TextFile:
         other._start, other._stop = self._start + first, self._start + max(first, last)
         return other
 
+    def text(self) -> str:
+        """All characters."""
+        return self._text(self._start, self._stop)
+
     def _text(self, start: int, stop: int) -> str:
         first, last = start // SPACING, -(-stop // SPACING)
         text = self._bytes[self._marks[first]:self._marks[last]].tobytes().decode("utf-8")
         return text[start - first * SPACING:stop - first * SPACING]
+
+
+def documentation() -> str:
+    """The topics of documentation that every CPython carries, joined in the order of their keys: a text to try things on."""
+    try:
+        from pydoc_data import topics
+    except ModuleNotFoundError:
+        raise FileError("--text: expected a file, because this Python lacks the module pydoc_data; pass one") from None
+    return "".join(topics.topics[key] for key in sorted(topics.topics))
 
 
 def _scan(path: str) -> tuple[Array, dict[str, int], int]:

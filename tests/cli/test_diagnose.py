@@ -58,7 +58,7 @@ def test_steps_and_batch_are_not_ignored(tmp_path, capsys):
     (["model.npz", "--npz", "text.txt"], "--npz: expected an npz file"),
     (["missing.npz"], "missing.npz"),
     (["--text", "text.txt", "--steps", "9"], "--text: expected at least 10 characters"),
-    (["--text", "latin.txt"], "--text: expected UTF-8"),
+    (["--text", "latin.txt"], "latin.txt: expected UTF-8"),
     (["--steps", "1"], "--steps: expected an integer of at least 2"),
     (["--batch", "0"], "--batch: expected an integer of at least 1"),
 ])

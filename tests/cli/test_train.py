@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+import fastbptt as fb
 from fastbptt.cli import main
 
 COMMAND = [sys.executable, "-W", "error", "-m", "fastbptt"]
@@ -51,7 +52,7 @@ def whole(text, tmp_path_factory):
 
 def test_leaves_metrics_curves_and_a_model(whole, capsys):
     _, out = whole
-    assert {p.name for p in out.iterdir()} == {"checkpoint.npz", "model.npz", "metrics.jsonl", "curves.png"}
+    assert {p.name for p in out.iterdir()} == {"checkpoint.npz", "model.npz", "best.npz", "metrics.jsonl", "curves.png"}
     held_out = [line["held_out"] for line in lines(out) if "held_out" in line]
     losses = [line["loss"] for line in lines(out) if "loss" in line]
     assert held_out[-1] < 0.7 * held_out[0] and losses[-1] < 0.7 * losses[0]
@@ -85,10 +86,34 @@ def test_kill_at_any_moment_and_resume(text, whole, tmp_path):
     with np.load(out / "checkpoint.npz") as archive:
         assert json.loads(archive["header"].tobytes())["number"] < len(lines(wanted)) * 20
     assert train("--resume", out) == 0
-    for name in ("checkpoint.npz", "model.npz"):
+    for name in ("checkpoint.npz", "model.npz", "best.npz"):
         one, other = arrays(out, name), arrays(wanted, name)
         assert one.keys() == other.keys() and all(one[key].tobytes() == other[key].tobytes() for key in one)
     assert without_times(out) == without_times(wanted)
+
+
+def test_the_best_on_the_held_out_tenth_is_kept(text, tmp_path, capsys):
+    """With a rate at which it gets worse again."""
+    options = (*SMALL, "--evaluate-every", 10, "--optimizer", "sgd", "--lr", 30, "--clip", 5, "--epochs", 1)
+    assert train("--text", text, *options, "--out", tmp_path) == 0
+    found = {line["update"]: line["held_out"] for line in lines(tmp_path) if "held_out" in line}
+    at = min(found, key=found.get)
+    assert at < max(found) and f"best.npz (update {at}, {found[at]:.4f})" in " ".join(capsys.readouterr().out.split())
+    model, params, vocabulary = fb.load_model(tmp_path / "best.npz")
+    source = fb.TextFile(text, vocabulary)
+    held_out = source.part(len(source) - len(source) // 10, len(source))
+    loss = fb.evaluate(model, params, fb.stream(held_out, batch=4, window=256))
+    np.testing.assert_allclose(loss / np.log(2), found[at], rtol=1e-6)
+
+
+def test_a_run_goes_on_beyond_its_end(text, tmp_path):
+    """One epoch and then a second one: what two epochs give."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train("--text", text, *SMALL, "--epochs", 1, "--out", one) == 0
+    assert train("--resume", one, "--epochs", 2) == 0
+    assert train("--text", text, *SMALL, "--epochs", 2, "--out", two) == 0
+    assert all(a.tobytes() == arrays(two)[key].tobytes() for key, a in arrays(one).items())
+    assert train("--resume", one, "--seconds", 0.001) == 0
 
 
 def test_interrupt_saves_and_leaves_with_130(text, tmp_path):
@@ -185,19 +210,21 @@ def plain(text, tmp_path_factory):
     (("--resume", "empty"), "checkpoint.npz"),
     (("--resume", "broken"), "damaged or foreign"),
     (("--resume", "run", "--lr", "1"), "--lr: "),
+    (("--resume", "cosine", "--epochs", "9"), "cosine"),
     (("--resume", "run"), "other contents"),
 ])
-def test_refused_in_one_line(arguments, message, text, tmp_path, capsys, monkeypatch, plain_folder):
+def test_refused_in_one_line(arguments, message, text, tmp_path, capsys, monkeypatch, plain_folder, whole):
     monkeypatch.chdir(tmp_path)
     for name, content in (("t.txt", text.read_bytes()), ("one.txt", b"a" * 50), ("bytes.txt", b"\xff" * 50),
                           ("short.txt", b"abc")):
         (tmp_path / name).write_bytes(content)
     np.savez("z.npz", z=np.arange(4))
-    for name in ("empty", "broken", "run"):
+    for name in ("empty", "broken", "run", "cosine"):
         (tmp_path / name).mkdir()
     checkpoint = (plain_folder / "checkpoint.npz").read_bytes()
     (tmp_path / "broken" / "checkpoint.npz").write_bytes(checkpoint[:len(checkpoint) // 2])
     (tmp_path / "run" / "checkpoint.npz").write_bytes(checkpoint)
+    (tmp_path / "cosine" / "checkpoint.npz").write_bytes((whole[1] / "checkpoint.npz").read_bytes())
     assert train(*arguments) == 2
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1 and message in error, error
