@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, Batch, Grads
+from ..cells.protocol import connected, drop_unconnected
 from ..cells.rows import TIME_ROWS
 from ..engine.shards import (
     BLOCK_FLOATS,
@@ -86,7 +87,7 @@ class _Layer:
 
     def __init__(self, cell: Any, params: Any, initial: Any, steps: int):
         self.cell, self.initial = cell, tuple(initial)
-        self.params = tuple(params if cell.mask is None else cell.masked(params))
+        self.params = tuple(connected(cell, params))
         self.kernels = kernels_of(cell.tape_type, cell.state_type, cell.params_type)
         self.tape = cell.empty_tape(steps, self.initial[0].shape[0], self.params[0].dtype)
         self.grads = tuple([np.zeros_like(a) for a in self.params])
@@ -136,9 +137,9 @@ class _Layer:
     def gradients(self, batch: Batch, parts: Any) -> tuple[Any, Any]:
         """Of the parameters and of the initial state, from all parts."""
         self.kernels.add_up(self.grads, self.dstate, parts, self.rows(1), tuple(batch), self.initial, self.params)
-        if self.cell.mask is not None:
-            self.grads[1][~self.cell.mask] = 0
-        return self.cell.params_type(*self.grads), self.cell.state_type(*self.dstate)
+        grads = self.cell.params_type(*self.grads)
+        drop_unconnected(self.cell, grads.W)
+        return grads, self.cell.state_type(*self.dstate)
 
 
 class _Segments:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from ..arrays import NO_PARTS, NO_RESETS, NONE, Array, Batch, Grads, longest_first
-from ..cells.protocol import Passes
+from ..cells.protocol import Passes, connected, drop_unconnected
 from ..engine.shards import leave_threads
 from ..errors import (
     check_array,
@@ -92,7 +92,7 @@ def run_forward(cell: Any, params: Any, batch: Batch, initial: Any) -> Tape:
     """The forward scan of one cell over checked arrays."""
     T, B = batch.x.shape[:2]
     arrays = cell.empty_tape(T, B, params[0].dtype)
-    params = params if cell.mask is None else cell.masked(params)
+    params = connected(cell, params)
     kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type).forward
     threads, launcher = enter_scan(cell, T, B, 1, B)
     try:
@@ -182,7 +182,7 @@ def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, df
     batch = tape.batch
     kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type).backward
     dstate = tuple(grads.state)
-    params = params if cell.mask is None else cell.masked(params)
+    params = connected(cell, params)
     options = cell.options if clip == 0 else cell.options._replace(clip=clip)
     T, B = batch.x.shape[:2]
     threads, launcher = enter_scan(cell, T, B, 2, len(passes.rows))
@@ -191,8 +191,7 @@ def run_backward(grads: Grads, cell: Any, params: Any, tape: Tape, dh: Array, df
                tuple(batch), tuple(tape.initial), tuple(params), tuple(options), tuple(passes), threads, launcher)
     finally:
         leave_threads(launcher)
-    if cell.mask is not None:
-        grads.params.W[~cell.mask] = 0
+    drop_unconnected(cell, grads.params.W)
 
 
 def check_horizon(truncation: Any) -> Truncation:

@@ -83,6 +83,20 @@ def add_own_partial(dparams: Any, partial: Any, at: Any, dims: Any) -> Any:
     raise NotImplementedError
 
 
+# ---------------------------------------------------------------------------------------------- from a cell's configuration
+
+
+def connected(cell: Any, params: Any) -> Any:
+    """The parameters as the scans see them: 0 for connections that the cell's mask takes away."""
+    return params if cell.mask is None else cell.masked(params)
+
+
+def drop_unconnected(cell: Any, dW: Array) -> None:
+    """Such connections have no gradient."""
+    if cell.mask is not None:
+        dW[~cell.mask] = 0
+
+
 # ---------------------------------------------------------------------------------------------- shapes and buffers
 
 

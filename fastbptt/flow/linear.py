@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
+from ..cells.protocol import connected, drop_unconnected
 from ..engine import products
 
 Span = slice
@@ -59,7 +60,7 @@ class Linear:
 
     def __init__(self, cell: Any, params: Any, tape: Any, dtype: Any):
         self.cell = cell
-        self.params = type(params)(*[a.astype(dtype, copy=False) for a in (params if cell.mask is None else cell.masked(params))])
+        self.params = type(params)(*[a.astype(dtype, copy=False) for a in connected(cell, params)])
         self.given = params
         self.W_T, self.U_T = (np.ascontiguousarray(a.T) for a in (self.params.W, self.params.U))
         batch = tape.batch
@@ -149,8 +150,7 @@ class Linear:
         """The gradients of the parameters from the steps' use of them."""
         own = {"U": self._input_gradient(at, deltas.inputs), "b": deltas.inputs.sum(axis=(0, 1, 2)),
                **self._recurrent_gradients(at, deltas)}
-        if self.cell.mask is not None:
-            own["W"][~self.cell.mask] = 0
+        drop_unconnected(self.cell, own["W"])
         return type(self.given)(**own)
 
     def _input_gradient(self, at: Span, deltas: Array) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..cells import init
+from ..cells.protocol import connected
 from ..errors import check_lags, is_stack
 from .joint import Joint, linear_steps
 
@@ -63,7 +64,7 @@ def growth_bound(cell: Any, params: Any) -> float | None:
     """(1−α) + αγ‖W‖₂, which no step of an RNN exceeds; None for cells with gates and for stacks."""
     if is_stack(cell) or cell.gates != 1:
         return None
-    W = np.linalg.norm((params if cell.mask is None else cell.masked(params)).W.astype(np.float64), 2)
+    W = np.linalg.norm(connected(cell, params).W.astype(np.float64), 2)
     return float((1 - cell.leak) + cell.leak * STEEPEST[cell.activation] * W)
 
 
@@ -71,7 +72,7 @@ def spectral_radius(cell: Any, params: Any) -> float | None:
     """ρ(W), the largest modulus of the eigenvalues of an RNN's W; None for cells with gates and for stacks."""
     if is_stack(cell) or cell.gates != 1:
         return None
-    return init.spectral_radius((params if cell.mask is None else cell.masked(params)).W)
+    return init.spectral_radius(connected(cell, params).W)
 
 
 class JacobianNorms(NamedTuple):
