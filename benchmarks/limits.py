@@ -1,4 +1,4 @@
-"""What this machine allows: `python benchmarks/limits.py` prints the limits that docs/performance.md compares with, as Markdown.
+"""What this machine allows: `python -m benchmarks.limits` prints the limits that docs/performance.md compares with, as Markdown.
 
 Medians of many repetitions; run it with nothing else running. Every product is compared with NumPy's before it is timed.
 """

@@ -68,16 +68,6 @@ def measure(dtype: str) -> tuple[str, list[str]]:
     return markdown([f"H, {dtype}", *(f"B = {B}" for B in ROWS)], rows), slow
 
 
-def table() -> str:
-    """Both dtypes on one thread, in Markdown."""
-    before = fb.get_num_threads()
-    fb.set_num_threads(1)
-    try:
-        return "\n\n".join(measure(dtype)[0] for dtype in LEAST)
-    finally:
-        fb.set_num_threads(before)
-
-
 def main() -> int:
     """Print the tables; 1 if a size lies above the limit."""
     fb.set_num_threads(1)

@@ -80,8 +80,8 @@ def printed(*command: str, **env: str) -> list[str]:
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE,
                           text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("|") or not line]
-    if not any(lines):
-        raise RuntimeError(f"{' '.join(command)}: printed no table")
+    if not any(lines) or done.returncode not in (0, 1):      # 1: a table that shows what its module does not accept
+        raise RuntimeError(f"{' '.join(command)}: expected a table, got the exit status {done.returncode}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The only file that rejects input: every check names the argument, the expected and the given, and a remedy."""
+"""Checks that many functions share: every one names the argument, what was expected, what came, and a remedy."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence

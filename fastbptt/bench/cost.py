@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..bptt.truncation import planned
 from .cases import Case
 from .peers import OursSide, checked_setup
 
@@ -93,6 +94,7 @@ def seconds_of(sides: dict[str, OursSide], turns: int) -> dict[str, float]:
 
 def peak_of(side: OursSide) -> int:
     """Bytes beside inputs and results at the worst moment of a run; NumPy's allocations and those of compiled code."""
+    planned.cache_clear()      # what is made once is counted
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()

@@ -66,10 +66,7 @@ class Truncation:
 
     def passes(self, length: int) -> list[tuple[int, int, int]]:
         """(end e, the end before it p, stop max(0, e−h)) of every pass over a sequence of `length` steps."""
-        if self.horizon >= length:
-            return [(length, 0, 0)]
-        ends = [*range(self.stride, length, self.stride), length]
-        return [(e, p, max(0, e - self.horizon)) for p, e in zip([0, *ends[:-1]], ends, strict=True)]
+        return [(end, before, stop) for end, before, stop in _windows(length, self.horizon, self.stride).tolist()]
 
     def groups(self, lengths: Array, apart: bool = False) -> list[Array]:
         """The passes over sequences of these lengths, in groups inside which no step belongs to two passes.
@@ -82,18 +79,25 @@ class Truncation:
         count = -(-min(self.horizon, int(lengths.max())) // self.stride)
         rows: list[list[Array]] = [[] for _ in range(count + 1)]
         for b, length in enumerate(lengths.tolist()):
-            ends = np.append(np.arange(self.stride, length if self.horizon < length or apart else 0, self.stride), length)
-            starts = np.maximum(0, ends - self.horizon)
-            group = np.arange(ends.size) % count
-            if ends.size > count and ends[-1 - count] > starts[-1]:
+            windows = _windows(length, self.horizon, self.stride, apart)
+            group = np.arange(len(windows)) % count
+            if len(windows) > count and windows[-1 - count, 0] > windows[-1, 2]:
                 group[-1] = count
-            passes = np.stack([np.full(ends.size, b), ends, np.append(0, ends[:-1]), starts], axis=1)
+            passes = np.column_stack([np.full(len(windows), b), windows])
             for g in np.unique(group):
                 rows[g].append(passes[group == g])
         return [np.ascontiguousarray(np.concatenate(part), np.int64) for part in rows if part]
 
 
 FULL = Truncation(2**62, 2**62)
+
+
+def _windows(length: int, horizon: int, stride: int, apart: bool = False) -> Array:
+    """(n, 3): end, the end before it, and stop of the passes over a sequence; `apart` as in `plan_passes`."""
+    gap = length if length <= horizon and not apart else stride
+    before = np.arange(0, length, gap)
+    end = np.minimum(before + gap, length)
+    return np.stack([end, before, np.maximum(0, end - horizon)], axis=1)
 
 
 def _in_units(rows: Array, unit: Array, shards: int | None = None, full: bool = False, overlap: bool = False) -> Passes:
@@ -138,19 +142,20 @@ def _plan_overlapping(lengths: Array, horizon: int, stride: int, apart: bool) ->
     together = max(PASS_ROWS, -(-4 * horizon // stride))
     rows, unit, units = [], [], 0
     for b, length in enumerate(lengths.tolist()):
-        apart_by = length if length <= horizon and not apart else stride
-        before = np.arange(0, length, apart_by)
-        end = np.minimum(before + apart_by, length)
         # The last end first: of passes over as many steps, a unit's first row has the last end and its last row the first.
-        part = np.stack([np.full(before.size, b), end, before, np.maximum(0, end - horizon)], axis=1)
-        rows.append(part[::-1])
-        unit.append(units + np.arange(before.size)[::-1] // together)
-        units += -(-before.size // together)
+        windows = _windows(length, horizon, stride, apart)[::-1]
+        rows.append(np.column_stack([np.full(len(windows), b), windows]))
+        unit.append(units + np.arange(len(windows))[::-1] // together)
+        units += -(-len(windows) // together)
     return _in_units(np.concatenate(rows), np.concatenate(unit), overlap=True)
 
 
+KEPT_PASSES = 2**14      # of the largest plan that is kept for the next call, half a megabyte
+
+
 @lru_cache(maxsize=16)
-def _planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, hidden: int, apart: bool) -> Passes:
+def planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, hidden: int, apart: bool) -> Passes:
+    """`plan_passes` by what it depends on."""
     steps = np.frombuffer(lengths, np.int64)
     longest = int(steps.max())
     if horizon >= longest and (stride >= longest or not apart):
@@ -159,7 +164,7 @@ def _planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, hidd
 
 
 def plan_passes(batch: Batch, truncation: Truncation, hidden: int, apart: bool = False) -> Passes:
-    """The passes of a call, their units and shards, from the lengths of its sequences; kept for the next calls like it.
+    """The passes of a call, their units and shards, from the lengths of its sequences; small plans are kept for the next call.
 
     Parameters
     ----------
@@ -171,7 +176,9 @@ def plan_passes(batch: Batch, truncation: Truncation, hidden: int, apart: bool =
     apart : bool
         Passes that all reach step 1 add up to a single one, unless what they carry is clipped: then they stay apart.
     """
-    return _planned(batch.lengths.tobytes(), batch.start, batch.x.shape[0], truncation.horizon, truncation.stride, hidden, apart)
+    T, B = batch.x.shape[:2]
+    plan = planned if T * B // truncation.stride < KEPT_PASSES else planned.__wrapped__
+    return plan(batch.lengths.tobytes(), batch.start, T, truncation.horizon, truncation.stride, hidden, apart)
 
 
 def given_passes(rows: Array, hidden: int) -> Passes:

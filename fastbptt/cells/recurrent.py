@@ -38,33 +38,33 @@ def _nothing_own(params: types.Type) -> bool:
 
 
 @njit(allocates=True)
-def forward_recurrent(W, first, gates, dims):
-    """`gates` gates of W from gate `first` on, transposed, as panels of K = H rows."""
+def forward_recurrent(W, gates, dims):
+    """The first `gates` gates of W, transposed, as panels of K = H rows."""
     vectors = vectors_in(gates * dims.Hp, W)
     out = empty(dims.H * vectors * simd.lanes(W), W.dtype)
     for g in range(gates):
-        pack_transposed(out, 0, dims.H, vectors, g * dims.Hp, simd.flat(W), (first + g) * dims.H, dims.H, dims.H)
+        pack_transposed(out, 0, dims.H, vectors, g * dims.Hp, simd.flat(W), g * dims.H, dims.H, dims.H)
     return out
 
 
 @njit(allocates=True)
-def backward_recurrent(W, first, gates, dims):
-    """`gates` gates of W from gate `first` on as panels of K = gates · Hp rows, zero where padded."""
+def backward_recurrent(W, gates, dims):
+    """The first `gates` gates of W as panels of K = gates · Hp rows, zero where padded."""
     K, vectors = gates * dims.Hp, vectors_in(dims.Hp, W)
     out = empty(K * vectors * simd.lanes(W), W.dtype)
     for g in range(gates):
-        pack_rows(out, 0, K, g * dims.Hp, simd.flat(W), (first + g) * dims.H, dims.H, dims.Hp, dims.H, vectors)
+        pack_rows(out, 0, K, g * dims.Hp, simd.flat(W), g * dims.H, dims.H, dims.Hp, dims.H, vectors)
     return out
 
 
 @overload(protocol.pack_forward, allocates=True)
 def _pack_forward(params, dims):
-    return (lambda params, dims: forward_recurrent(params.W, 0, layout(params).rec_count, dims)) if _common(params) else None
+    return (lambda params, dims: forward_recurrent(params.W, layout(params).rec_count, dims)) if _common(params) else None
 
 
 @overload(protocol.pack_backward, allocates=True)
 def _pack_backward(params, dims):
-    return (lambda params, dims: backward_recurrent(params.W, 0, layout(params).rec_count, dims)) if _common(params) else None
+    return (lambda params, dims: backward_recurrent(params.W, layout(params).rec_count, dims)) if _common(params) else None
 
 
 @overload(protocol.start_rows)

@@ -14,10 +14,11 @@ from ..cells import CELLS
 from ..errors import check_integer, is_stack
 from ..flow.lyapunov import lyapunov_spectrum
 from ..flow.report import GradientFlow, facts, gradient_flow
+from ..training.documentation import documentation
 from ..training.model import SequenceModel
 from ..training.sequences import Vocabulary
 from ..training.storage import load_model
-from ..training.text import TextFile, documentation
+from ..training.text import TextFile
 from .common import CommandError, check_folder
 
 PAGE = "diagnose.html"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("sample", help="let a character model write")
-    parser.add_argument("model", type=Path, help="a model file, such as model.npz of `fastbptt train`")
+    parser.add_argument("model", type=Path, help="a model file, such as best.npz of `fastbptt train`")
     parser.add_argument("--prime", default="\n", help="what it reads first (default: a new line)")
     parser.add_argument("--length", type=int, default=500, help="characters to write (default: 500)")
     parser.add_argument("--temperature", type=float, default=0.8, help="above 0; small: likely characters only (default: 0.8)")

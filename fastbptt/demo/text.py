@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..arrays import Array
+from ..training.documentation import documentation
 from ..training.sequences import Vocabulary
-from ..training.text import TextFile, documentation
+from ..training.text import TextFile
 
 SEQUENCE = 128      # characters that a training sequence predicts
 

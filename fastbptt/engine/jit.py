@@ -1,4 +1,4 @@
-"""The one policy by which kernels are compiled: flags, the cache on disk, the threading layer.
+"""The one policy by which kernels are compiled: flags, the pipeline, the cache on disk.
 
 `njit` compiles a building block (no cache of its own: it becomes part of its callers), `kernel` an entry point that Python
 calls, cached on disk. Numba's own cache is keyed by one file and its time stamp, blind to edits in the files it imports
@@ -30,16 +30,21 @@ from numba.core.compiler_machinery import PassManager
 from . import simd
 
 PACKAGE = Path(__file__).resolve().parents[1]
-COMPILED = ("arrays.py", "engine", "cells", "bptt")     # the rooms that hold what Numba compiles
+COMPILED = ("arrays.py", "engine", "cells", "bptt/kernels.py")     # the rooms and files that hold what Numba compiles
 KEPT_CACHES = 4      # folders of other versions or settings that stay: two checkouts' worth of wide and narrow lanes
 # No fast-math flag: results then depend neither on what LLVM chose to fuse nor on scalar or vector form, and NaN survives.
 _FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
+def is_compiled(path: Path) -> bool:
+    """Whether Numba compiles what a file of the package holds."""
+    return any(path.relative_to(PACKAGE).is_relative_to(part) for part in COMPILED)
+
+
 def source_hash() -> str:
     """A hash of all sources that Numba compiles and of the settings that change the generated code."""
     digest = hashlib.sha256(f"{numba.__version__} {simd.BITS} {simd.REGISTERS} {config.BOUNDSCHECK}".encode())
-    for path in sorted(p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).parts[0] in COMPILED):
+    for path in sorted(p for p in PACKAGE.rglob("*.py") if is_compiled(p)):
         digest.update(path.relative_to(PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -127,7 +132,7 @@ class _BlockLibrary(codegen.JITCodeLibrary):
     """The code of a building block: kept as LLVM IR for its callers, neither optimised nor turned into machine code itself.
 
     Numba optimises and assembles every function by itself and once more within each of its callers, so that the end of a
-    chain of calls five deep is compiled five times: a minute for a scan instead of seconds. Nor does a block hold copies
+    chain of calls five deep is compiled five times: half a minute for a scan instead of seconds. Nor does a block hold copies
     of the blocks it calls: a kernel takes each of them once.
     """
 

@@ -28,7 +28,10 @@ MIN_BLOCK_ROWS = 256       # rows of a block at least: the sums over rows reload
 
 @njit
 def shard_count(rows, hidden):
-    """Shards for `rows` rows: enough rows in each that reading the weights once per step is paid for."""
+    """Shards for `rows` rows: enough rows in each that reading the weights once per step is paid for.
+
+    Python, which plans passes, calls it as `shard_count.py_func`: a block has no machine code of its own.
+    """
     least = LEAST_ROWS if hidden <= 160 else 8 if hidden <= 320 else 32
     return maximum(1, minimum(MAX_SHARDS, rows // least))
 
@@ -79,8 +82,8 @@ def set_num_threads(n: int) -> None:
 
     Raises
     ------
-    ValueError
-        If n lies outside that range.
+    TypeError, ValueError
+        If n is not an integer, or lies outside that range.
 
     Examples
     --------

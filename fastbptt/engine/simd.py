@@ -404,7 +404,7 @@ def _unary(name: str) -> Any:
     return f
 
 
-vabs, vsqrt = _unary("fabs"), _unary("sqrt")
+vabs = _unary("fabs")
 
 
 @intrinsic

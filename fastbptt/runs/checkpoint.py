@@ -68,8 +68,8 @@ def load_header(path: Path) -> tuple[Settings, int, Progress]:
         settings, checksum = Settings(**header.pop("settings")), int(header.pop("checksum"))
         return settings, checksum, Progress(**header)
     settings, checksum, progress = _read(path, read)
-    cut = None if progress.truncation is None else (progress.truncation[0], progress.truncation[1])
-    return settings, checksum, progress._replace(position=tuple(progress.position), truncation=cut)
+    lists = {name: value for name, value in progress._asdict().items() if isinstance(value, list)}      # of JSON
+    return settings, checksum, progress._replace(**{name: tuple(value) for name, value in lists.items()})
 
 
 def load_trees(path: Path, like: Trees) -> Trees:

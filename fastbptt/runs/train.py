@@ -156,12 +156,13 @@ class Run:
         return Truncation(min(2 * h, s.window), min(h, s.window)) if 2 * h < s.window else Truncation.chunks(s.window)
 
     def _end(self, number: int) -> None:
-        if not self.stop and number % self.settings.evaluate_every:
+        evaluates = not self.stop and number % self.settings.evaluate_every > 0
+        if evaluates:
             self.evaluate(self.trees.params)
             self._evaluated(number, self.trees.params)
-        elif np.isnan(self.held_out):          # a finished run, resumed
+        elif not self.stop and np.isnan(self.held_out):          # a finished run, resumed
             self.evaluate(self.trees.params)
-        if self.saved != number:
+        if evaluates or self.saved != number:
             self.save(number)
         save_model(self.folder / MODEL, self.model, self.trees.params, self.data.vocabulary)
 

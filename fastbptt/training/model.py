@@ -41,7 +41,7 @@ class SequenceModel:
 
     Parameters
     ----------
-    cell : RNN or Stack
+    cell : RNN, GRU, LSTM or Stack
     output_size : int
         O.
     loss : {"softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"}

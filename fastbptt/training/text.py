@@ -17,7 +17,7 @@ BLOCK = 2**20       # bytes read at a time
 
 
 class TextFile:
-    """The characters of a UTF-8 file as ids: `len` and slices as of an array, the text is never in memory as a whole.
+    """The characters of a UTF-8 file as ids: `len` and slices as of an array, read from the file where they are asked for.
 
     One pass over the file finds its characters and, every 4,096 of them, the byte where they begin (8 bytes of memory each);
     after it a slice reads its own part alone. No character is changed: "\\r\\n" stays two.
@@ -92,15 +92,6 @@ class TextFile:
         first, last = start // SPACING, -(-stop // SPACING)
         text = self._bytes[self._marks[first]:self._marks[last]].tobytes().decode("utf-8")
         return text[start - first * SPACING:stop - first * SPACING]
-
-
-def documentation() -> str:
-    """The topics of documentation that every CPython carries, joined in the order of their keys: a text to try things on."""
-    try:
-        from pydoc_data import topics
-    except ModuleNotFoundError:
-        raise FileError("--text: expected a file, because this Python lacks the module pydoc_data; pass one") from None
-    return "".join(topics.topics[key] for key in sorted(topics.topics))
 
 
 def _scan(path: str) -> tuple[Array, dict[str, int], int]:

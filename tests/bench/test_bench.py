@@ -32,7 +32,7 @@ def check(side, case):
 # ---- cases
 
 
-def test_every_size_of_the_issue_is_there_for_every_cell_and_dtype():
+def test_every_size_is_there_for_every_cell_and_dtype():
     for cell in CELLS:
         for dtype in DTYPES:
             cases = select([cell], [dtype], ["S", "M", "L"])

@@ -18,7 +18,7 @@ SIGMA = {
 
 @pytest.mark.parametrize("activation", SIGMA)
 def test_three_steps_by_hand(activation):
-    """SPEC 6.3: ∂L₃/∂W = ∂L₃/∂h₃ (∂⁺h₃/∂W + J₃ ∂⁺h₂/∂W + J₃ J₂ ∂⁺h₁/∂W), and ∂L₃/∂U likewise; L₁ and L₂ in the same way."""
+    """∂L₃/∂W = ∂L₃/∂h₃ (∂⁺h₃/∂W + J₃ ∂⁺h₂/∂W + J₃ J₂ ∂⁺h₁/∂W), and ∂L₃/∂U likewise; L₁ and L₂ in the same way."""
     rng = np.random.default_rng(0)
     cell, sigma, slope = fb.RNN(3, 4, activation), *SIGMA[activation]
     U, W, b = (rng.normal(size=s) for s in cell.shapes.values())

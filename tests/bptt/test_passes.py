@@ -125,7 +125,7 @@ def test_nan_stays_in_its_sequence():
 
 
 def test_scalar_chains():
-    """SPEC 6.4: w = 0.5 and 1.5 over ten steps."""
+    """w = 0.5 and 1.5 over ten steps."""
     for w, product in ((0.5, 0.0009765625), (1.5, 57.6650390625)):
         cell = fb.RNN(1, 1, "identity")
         params = fb.RNNParams(np.zeros((1, 1)), np.array([[w]]), np.zeros(1))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 import fastbptt as fb
 from fastbptt import reference as ref
 from fastbptt.arrays import Batch, longest_first
-from fastbptt.bptt.truncation import plan_passes
 from fastbptt.tree import tree_map
 
 SIZES = (3, 5, 4, 2)
@@ -126,19 +125,6 @@ def test_groups_hold_every_pass_once_and_windows_apart(horizon, stride, lengths)
         assert len(steps) == len(set(steps))
         seen += map(tuple, group.tolist())
     assert sorted(seen) == sorted((b, *passed) for b, n in enumerate(lengths) for passed in truncation.passes(n))
-
-
-def test_passes_that_share_a_step_are_in_one_shard():
-    """The last of the chunks goes back into the one before it."""
-    lengths = np.array([48, 47, 3, 48, 33, 5, 12])
-    batch = Batch(np.zeros((48, 7, 3)), lengths, longest_first(lengths), np.empty((0, 0), bool), np.empty((0, 0, 0)))
-    passes = plan_passes(batch, fb.Truncation.chunks(5), 4)
-    owner = {}
-    for unit in range(passes.bounds.size - 1):
-        for b, end, _, stop in passes.rows[passes.bounds[unit]:passes.bounds[unit + 1]]:
-            for step in range(stop, end):
-                assert owner.setdefault((b, step), unit % passes.shards) == unit % passes.shards
-    assert passes.shards > 2 and len(owner) == batch.lengths.sum()
 
 
 def test_one_layer_is_its_cell():

@@ -55,7 +55,7 @@ def test_non_finite_gradients_stop_the_loop():
 
 
 def test_clipping_keeps_an_exploding_network_trainable():
-    """SPEC 6.5: ReLU with identity initialisation explodes for a gain above 1; clipping leaves the direction."""
+    """ReLU with identity initialisation explodes for a gain above 1; clipping leaves the direction."""
     cell = fb.RNN(2, 6, "relu")
     model = fb.SequenceModel(cell, 1, "squared_error", "many_to_one")
     x, y = np.ones((60, 3, 2), np.float32), np.zeros((3, 1), np.float32)

@@ -84,7 +84,7 @@ def train(model, x, y, lengths=None, steps=400, lr=0.02):
 
 
 def test_autocompletion():
-    """SPEC 6.1: d → e → e → p → stop, and three words in one batch."""
+    """d → e → e → p → stop, and three words in one batch."""
     ids = np.array([[0], [1], [1], [2], [3]])
     assert train(fb.SequenceModel(fb.RNN(4, 12), 4), ids[:-1], ids[1:])[1] < 0.01
     words = ["learn", "deep", "machine"]
@@ -97,7 +97,7 @@ def test_autocompletion():
 
 
 def test_many_to_one():
-    """SPEC 6.2: sequences of words with one answer, and the table of bits."""
+    """Sequences of words with one answer, and the table of bits."""
     x = np.array([[0, 1, 0], [2, 2, 1], [1, 1, 0]]).T
     model = fb.SequenceModel(fb.RNN(3, 8), 1, "sigmoid_cross_entropy", "many_to_one")
     params, _ = train(model, x, np.array([[1.0], [1.0], [0.0]]))
@@ -109,7 +109,7 @@ def test_many_to_one():
 
 
 def test_part_of_speech_tagger():
-    """SPEC 6.2: a tag for every word; what "saw" and "light" are is said by the words before them."""
+    """A tag for every word; what "saw" and "light" are is said by the words before them."""
     tagged = ["the/D man/N saw/V the/D light/N", "a/D saw/N lay/V", "the/D light/A saw/N lay/V", "men/N saw/V a/D man/N"]
     pairs = [[word.split("/") for word in line.split()] for line in tagged]
     words, tags = (sorted({p[k] for line in pairs for p in line}) for k in (0, 1))
@@ -126,7 +126,7 @@ def test_part_of_speech_tagger():
 
 
 def test_polarity():
-    """SPEC 6.2: one answer for a sentence, at its last word; negation turns it round."""
+    """One answer for a sentence, at its last word; negation turns it round."""
     reviews = {"the movie was boring and long": 0, "the movie was great": 1, "great and funny": 1, "boring": 0,
                "the movie was not great": 0, "not boring": 1, "long and not funny": 0, "funny": 1}
     words = sorted({word for review in reviews for word in review.split()})
