@@ -37,14 +37,14 @@ _FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def is_compiled(path: Path) -> bool:
-    """Whether Numba compiles what a file of the package holds."""
-    return any(path.relative_to(PACKAGE).is_relative_to(part) for part in COMPILED)
+    """Whether Numba compiles what a file holds; its path inside the package."""
+    return any(path.is_relative_to(part) for part in COMPILED)
 
 
 def source_hash() -> str:
     """A hash of all sources that Numba compiles and of the settings that change the generated code."""
     digest = hashlib.sha256(f"{numba.__version__} {simd.BITS} {simd.REGISTERS} {config.BOUNDSCHECK}".encode())
-    for path in sorted(p for p in PACKAGE.rglob("*.py") if is_compiled(p)):
+    for path in sorted(p for p in PACKAGE.rglob("*.py") if is_compiled(p.relative_to(PACKAGE))):
         digest.update(path.relative_to(PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
