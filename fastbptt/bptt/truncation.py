@@ -94,7 +94,8 @@ FULL = Truncation(2**62, 2**62)
 
 def _windows(length: int, horizon: int, stride: int, apart: bool = False) -> Array:
     """(n, 3): end, the end before it, and stop of the passes over a sequence; `apart` as in `plan_passes`."""
-    gap = length if length <= horizon and not apart else stride
+    horizon, stride = min(horizon, length), min(stride, length)
+    gap = stride if horizon < length or apart else length
     before = np.arange(0, length, gap)
     end = np.minimum(before + gap, length)
     return np.stack([end, before, np.maximum(0, end - horizon)], axis=1)
@@ -177,7 +178,7 @@ def plan_passes(batch: Batch, truncation: Truncation, hidden: int, apart: bool =
         Passes that all reach step 1 add up to a single one, unless what they carry is clipped: then they stay apart.
     """
     T, B = batch.x.shape[:2]
-    plan = planned if T * B // truncation.stride < KEPT_PASSES else planned.__wrapped__
+    plan = planned if T * B // truncation.stride <= KEPT_PASSES else planned.__wrapped__
     return plan(batch.lengths.tobytes(), batch.start, T, truncation.horizon, truncation.stride, hidden, apart)
 
 

@@ -106,7 +106,7 @@ def _resumed(arguments: argparse.Namespace) -> Run:
 def _introduced(work: Run) -> str:
     s, data = work.settings, work.data
     layers = f"{s.layers} layers of {s.hidden}" if s.layers > 1 else str(s.hidden)
-    at = f"; going on after update {work.progress.number}" if work.saved >= 0 else ""
+    at = f"; going on after update {work.progress.number}" if work.progress.number else ""
     return (f"{Path(s.source).name}: {data.steps:,} steps, {data.inputs} inputs, {data.outputs} outputs, "
             f"the last tenth held out. {s.cell.upper()} of {layers} units, {s.batch} × {s.window} steps a batch{at}.")
 
@@ -114,8 +114,8 @@ def _introduced(work: Run) -> str:
 def _trained(work: Run, console: Console) -> bool:
     """Train under a progress bar; whether Ctrl-C ended it. A second Ctrl-C does not wait for the update under way."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    columns = (BarColumn(bar_width=24), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(), TextColumn("left"),
-               TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(bar_width=8), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),      # of 80 characters
+               TextColumn("{task.description}"))
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("compiling", total=1.0)
         work.tell = _Told(progress, task)
@@ -144,8 +144,7 @@ class _Told:
             self.loss, self.first = loss, (seconds, step.number)
         self.loss += 0.05 * (loss - self.loss)
         speed = (step.number - self.first[1]) * s.batch * s.window / max(1e-9, seconds - self.first[0])
-        what = "characters" if work.data.vocabulary is not None else "steps"
-        text = f"{self.loss:.3f} {work.data.unit}, {speed:,.0f} {what}/s, norm {step.norm:.2f}"
+        text = f"{self.loss:.3f} {work.data.unit}, {speed:,.0f}/s, norm {step.norm:.2f}"
         self.progress.update(self.task, completed=work.spent, description=text)
         if step.evaluation is not None:
             self.progress.console.print(f"update {step.number:>7,}  {seconds:8.1f} s   trained {self.loss:.3f}   "

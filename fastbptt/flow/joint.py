@@ -36,8 +36,9 @@ class Joint:
         return errors
 
     def _parts(self, rows: Array) -> list[Array]:
+        """Copies, which `back` adds to: of one row a slice is contiguous as it is."""
         return [rows] if len(self.layers) == 1 else [
-            np.ascontiguousarray(rows[..., a:b]) for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)]
+            rows[..., a:b].copy() for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)]
 
     def back(self, at: Span, errors: Array) -> tuple[list[Deltas], Array]:
         """From ∂L/∂state after the steps to ∂L/∂(gates) of every layer and ∂L/∂state before them."""

@@ -31,6 +31,8 @@ class Progress(NamedTuple):
     """In use; what "auto" measured."""
     metrics: dict[str, Any]
     """Of `Metrics.kept`."""
+    evaluated: int = 0
+    """The update of the last evaluation."""
     best: tuple[int, float] | None = None
     """The update after which the held-out tenth was predicted best, and how well."""
 

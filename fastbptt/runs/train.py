@@ -24,6 +24,7 @@ from .settings import AUTO, Settings
 
 MODEL, BEST, PICTURE = "model.npz", "best.npz", "curves.png"
 EVALUATION_WINDOW = 256
+UNSAVED = -1
 AUTO_AFTER = 200        # updates with full gradients before the horizon is measured: the first ones say little
 
 
@@ -46,7 +47,7 @@ class Run:
     """Set to end the run after the update under way."""
     held_out: float = float("nan")
     """The last evaluation."""
-    saved: int = -1
+    saved: int = UNSAVED
     """The update of the last checkpoint."""
     stream: Stream = field(init=False)
     begun: float = field(init=False)
@@ -78,7 +79,7 @@ class Run:
         try:
             self._go()
         except OSError as error:
-            stays = "" if self.saved < 0 else f"; the checkpoint of update {self.saved} stays: --resume {self.folder}"
+            stays = "" if self.saved == UNSAVED else f"; the checkpoint of update {self.saved} stays: --resume {self.folder}"
             raise OSError(f"{self.folder}: expected to write here, got {error.strerror or error}{stays}") from None
 
     def _go(self) -> None:
@@ -88,6 +89,8 @@ class Run:
         self.begun = self.last_save = perf_counter()
         cut = None if at.truncation is None else Truncation(*at.truncation)
         number, seed = at.number, s.seed if s.dropout else None
+        if number > 0 and self.saved == UNSAVED:
+            self.save(number)
         while not self._over():
             if s.truncate == AUTO and cut is None and number >= AUTO_AFTER:
                 cut = self._measured()
@@ -134,6 +137,7 @@ class Run:
 
     def _evaluated(self, number: int, params: ModelParams) -> None:
         """Note the last evaluation; the weights of the best one are kept."""
+        self.progress = self.progress._replace(evaluated=number)
         self.metrics.write({"update": number, "held_out": self.held_out, "seconds": round(self.seconds, 3)})
         if self.progress.best is None or self.held_out < self.progress.best[1]:
             self.progress = self.progress._replace(best=(number, self.held_out))
@@ -156,7 +160,7 @@ class Run:
         return Truncation(min(2 * h, s.window), min(h, s.window)) if 2 * h < s.window else Truncation.chunks(s.window)
 
     def _end(self, number: int) -> None:
-        evaluates = not self.stop and number % self.settings.evaluate_every > 0
+        evaluates = not self.stop and number != self.progress.evaluated
         if evaluates:
             self.evaluate(self.trees.params)
             self._evaluated(number, self.trees.params)
@@ -197,8 +201,8 @@ def resume(folder: Path, save_every: float, epochs: int | None = None, seconds: 
         raise FileError(f"--resume: expected {settings.source} as it was when the run began, got other contents")
     model = settings.model(data.inputs, data.outputs, data.loss)
     trees = checkpoint.load_trees(path, _initial(settings, model))
-    return Run(settings, data, model, folder, progress, trees, Metrics(folder, progress.metrics), save_every,
-               saved=progress.number)
+    saved = progress.number if (epochs, seconds) == (None, None) else UNSAVED       # other ends are to be saved at once
+    return Run(settings, data, model, folder, progress, trees, Metrics(folder, progress.metrics), save_every, saved=saved)
 
 
 def _initial(settings: Settings, model: SequenceModel) -> Trees:

@@ -41,6 +41,21 @@ def test_chunks_that_share_a_step_are_in_one_unit(lengths, k):
                 assert owner.setdefault((b, step), unit) == unit
 
 
+def test_horizons_beyond_every_integer_are_full():
+    assert fb.Truncation(2**70).passes(3) == [(3, 0, 0)]
+    assert fb.Truncation(2**70, 2**70).passes(5) == [(5, 0, 0)]
+    groups = fb.Truncation(2**70, 2**70).groups(np.array([5, 2]), apart=True)
+    assert [group.tolist() for group in groups] == [[[0, 5, 0, 0], [1, 2, 0, 0]]]
+
+
+def test_plans_and_lengths_of_one_call_do_not_reach_the_next():
+    cell = fb.RNN(2, 3)
+    params, x = cell.init(seed=0), np.ones((4, 2, 2), np.float32)
+    first = fb.forward(cell, params, x)
+    first.batch.lengths[0] = 1
+    assert fb.forward(cell, params, x).h.tobytes() == first.h.tobytes()
+
+
 def test_units_of_overlapping_passes_have_one_sequence_and_are_many_where_steps_are():
     passes = plan([1024, 300], 32, 1)
     cuts = passes.bounds.tolist()

@@ -119,7 +119,10 @@ def test_a_run_goes_on_beyond_its_end(text, tmp_path):
     assert all(a.tobytes() == arrays(two)[key].tobytes() for key, a in arrays(one).items())
     found = [(line["held_out"], line["update"]) for line in lines(one) if "held_out" in line]
     assert header(one)["best"] == list(min(found))[::-1]
-    assert train("--resume", one, "--seconds", 0.001) == 0
+    before = (one / "metrics.jsonl").read_bytes()
+    assert train("--resume", one) == train("--resume", one, "--seconds", 0.001) == train("--resume", one) == 0
+    assert (one / "metrics.jsonl").read_bytes() == before
+    assert header(one)["settings"]["seconds"] == 0.001 and header(one)["settings"]["epochs"] is None
 
 
 def test_interrupt_saves_and_leaves_with_130(text, tmp_path):

@@ -41,6 +41,19 @@ def test_median_and_range_of_the_batches():
     assert fb.suggest_horizons(CELL, PARAMS, batches(10), 0.5).horizon < found.horizon
 
 
+def test_one_sequence_of_a_stack_alone_is_what_it_is_beside_itself():
+    stack = fb.Stack([fb.RNN(3, 8), fb.RNN(8, 8)])
+    params, rng = stack.init(seed=0, dtype=np.float64, gain=0.5), np.random.default_rng(0)
+    x, dh = rng.normal(size=(40, 1, 3)), rng.normal(size=(40, 1, 8))
+    found = []
+    for n in (1, 2):
+        tape, errors = fb.forward(stack, params, np.repeat(x, n, axis=1)), np.repeat(dh, n, axis=1)
+        steps = fb.step_gradients(stack, params, tape, errors)
+        found.append((fb.suggest_horizon(stack, params, tape, errors), steps.errors[:, :1]))
+    assert found[0][0] == found[1][0] < 10
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-12, atol=1e-15)
+
+
 def test_nothing_shorter_serves():
     found = fb.suggest_horizons(CELL, PARAMS, batches(5, T=4), 0.0)
     assert found.horizon == found.longest == 4
