@@ -260,8 +260,8 @@ def _all_steps(T: int, B: int) -> np.ndarray[Any, Any]:
 def check_lengths(lengths: Any, T: int, B: int) -> np.ndarray[Any, Any]:
     """(B,) int64 of integers in 1 … T; None: all of them T."""
     if lengths is None:
-        steps: np.ndarray[Any, Any] = _all_steps(T, B)
-        return steps.copy()      # a tape shows it: what its owner writes there stays there
+        steps: np.ndarray[Any, Any] = _all_steps(T, B).copy()      # a tape shows it: what its owner writes there stays there
+        return steps
     array = as_array("lengths", lengths, f"expected {B} integers in 1 … {T}")
     if array.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected integers, got {array.dtype}; use lengths.astype(int)")
