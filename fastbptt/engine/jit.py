@@ -221,7 +221,8 @@ class _KernelLibrary(codegen.JITCodeLibrary):
     def finalize(self) -> None:
         self._raise_if_finalized()
         for library in _called_from(self):
-            self._reload_init.update(library._reload_init)
+            if hasattr(library, "_reload_init"):      # since Numba 0.62
+                self._reload_init.update(library._reload_init)
             self._final_module.link_in(_module_of(library), preserve=True)
         self._optimize_final_module()
         self._final_module.verify()
