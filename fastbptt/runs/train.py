@@ -24,7 +24,6 @@ from .settings import AUTO, Settings
 
 MODEL, BEST, PICTURE = "model.npz", "best.npz", "curves.png"
 EVALUATION_WINDOW = 256
-UNSAVED = -1
 AUTO_AFTER = 200        # updates with full gradients before the horizon is measured: the first ones say little
 
 
@@ -47,7 +46,7 @@ class Run:
     """Set to end the run after the update under way."""
     held_out: float = float("nan")
     """The last evaluation."""
-    saved: int = UNSAVED
+    saved: int = -1
     """The update of the last checkpoint."""
     stream: Stream = field(init=False)
     begun: float = field(init=False)
@@ -79,7 +78,7 @@ class Run:
         try:
             self._go()
         except OSError as error:
-            stays = "" if self.saved == UNSAVED else f"; the checkpoint of update {self.saved} stays: --resume {self.folder}"
+            stays = "" if self.saved < 0 else f"; the checkpoint of update {self.saved} stays: --resume {self.folder}"
             raise OSError(f"{self.folder}: expected to write here, got {error.strerror or error}{stays}") from None
 
     def _go(self) -> None:
@@ -89,8 +88,6 @@ class Run:
         self.begun = self.last_save = perf_counter()
         cut = None if at.truncation is None else Truncation(*at.truncation)
         number, seed = at.number, s.seed if s.dropout else None
-        if number > 0 and self.saved == UNSAVED:
-            self.save(number)
         while not self._over():
             if s.truncate == AUTO and cut is None and number >= AUTO_AFTER:
                 cut = self._measured()
@@ -201,8 +198,10 @@ def resume(folder: Path, save_every: float, epochs: int | None = None, seconds: 
         raise FileError(f"--resume: expected {settings.source} as it was when the run began, got other contents")
     model = settings.model(data.inputs, data.outputs, data.loss)
     trees = checkpoint.load_trees(path, _initial(settings, model))
-    saved = progress.number if (epochs, seconds) == (None, None) else UNSAVED       # other ends are to be saved at once
-    return Run(settings, data, model, folder, progress, trees, Metrics(folder, progress.metrics), save_every, saved=saved)
+    if epochs is not None or seconds is not None:
+        checkpoint.save(path, settings, data.checksum, progress, trees)      # at once: a run that is killed keeps its new end
+    return Run(settings, data, model, folder, progress, trees, Metrics(folder, progress.metrics), save_every,
+               saved=progress.number)
 
 
 def _initial(settings: Settings, model: SequenceModel) -> Trees:
