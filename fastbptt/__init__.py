@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .arrays import Grads
-from .bptt.passes import backward, forward, step
+from .bptt.api import backward, forward, step
 from .bptt.stack import Directions, Stack
 from .bptt.tape import Tape
 from .bptt.truncation import Truncation

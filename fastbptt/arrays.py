@@ -50,10 +50,43 @@ class Options(NamedTuple):
     """Largest norm of the error that a backward pass carries from step to step; 0: any."""
 
 
+class Errors(NamedTuple):
+    """The errors that a backward scan is given and passes on."""
+
+    h: Array
+    """(T, B, H) ∂L/∂h_t injected at every step; not read where a step is padded."""
+    incoming: Any
+    """State: ∂L/∂(state after the last step), what later steps send back."""
+    outgoing: Any
+    """State, added to: ∂L/∂(state before the first step)."""
+
+
+class Passes(NamedTuple):
+    """The backward passes of one scan, sorted by unit, those over most steps first (see `fastbptt.bptt.passes`).
+
+    A pass takes the errors of steps previous+1 … end of one sequence back through steps end … stop+1.
+    """
+
+    sequence: Array
+    """(n,) int64: b."""
+    end: Array
+    """(n,) int64: e."""
+    previous: Array
+    """(n,) int64: the end before it, p."""
+    stop: Array
+    """(n,) int64: max(0, e − horizon)."""
+    bounds: Array
+    """(units + 1,) int64: unit u, which is run by itself, has passes bounds[u] … bounds[u+1]−1."""
+    shards: int
+    """Unit u belongs to shard u % shards."""
+    full: bool
+    """Every pass goes back to step 1: all step back together by time, not by their distance from the end."""
+    overlap: bool
+    """A step belongs to several passes; then a unit has successive passes of one sequence, the last end first."""
+
+
 NONE: dict[Any, Array] = {np.dtype(t): np.empty((0, 0, 0), t) for t in (np.float32, np.float64)}
 """The three-dimensional array of a dtype that stands for "none"."""
-NO_PARTS: dict[Any, tuple[Array, Array, Array]] = {dtype: (np.empty((0, 0), dtype),) * 3 for dtype in NONE}
-"""Parts of gradients that nobody keeps."""
 NO_RESETS: Array = np.empty((0, 0), np.bool_)
 
 

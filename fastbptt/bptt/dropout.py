@@ -8,18 +8,18 @@ import numpy as np
 from ..arrays import Array
 
 
-def draw_kept(stack: Any, seed: int | None, layer: int, shape: tuple[int, ...], start: int = 0) -> Array | None:
+def draw_mask(cell: Any, seed: int | None, layer: int, shape: tuple[int, ...], start: int = 0) -> Array | None:
     """Which outputs (n, B, H) of a layer reach the next, for n steps after `start`; None: all."""
-    if seed is None or stack.dropout == 0 or layer == len(stack.cells) - 1:
+    if seed is None or cell.dropout == 0 or layer == len(cell.layers) - 1:
         return None
     bits = np.random.PCG64([seed, layer]).advance(start * shape[1] * shape[2])      # one number for every output before
-    return np.asarray(np.random.Generator(bits).random(shape) >= stack.dropout)
+    return np.asarray(np.random.Generator(bits).random(shape) >= cell.dropout)
 
 
-def dropped(stack: Any, array: Array, kept: Array | None) -> Array:
+def dropped(cell: Any, array: Array, mask: Array | None) -> Array:
     """array ⊙ m."""
-    if kept is None:
+    if mask is None:
         return array
-    result = np.where(kept, array, array.dtype.type(0))
-    result *= array.dtype.type(1 / (1 - stack.dropout))
+    result = np.where(mask, array, array.dtype.type(0))
+    result *= array.dtype.type(1 / (1 - cell.dropout))
     return result

@@ -1,16 +1,19 @@
 """The entry points that Python calls: one forward, one backward, for every cell; tuples come without their names."""
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-from ..arrays import Batch, Options
-from ..cells.protocol import Parts, Passes, measure
-from ..cells.rows import block_steps, crew_of
-from ..cells.scan import scan_forward, start_tape
-from ..cells.scan_back import add_parts, empty_parts, scan_segment
-from ..engine.jit import kernel, njit
-from ..engine.shards import enter_threads
+import numpy as np
+
+from ..arrays import NONE, Array, Batch, Errors, Grads, Options, Passes
+from ..cells.backward import scan_segment
+from ..cells.buffers import Dims, Sums, dims_of
+from ..cells.forward import scan_forward, start_tape
+from ..cells.gradients import add_sums
+from ..cells.pieces import block_steps, time_pieces
+from ..engine.jit import kernel
+from ..engine.panels import padded
 from ..engine.tuples import named
 
 
@@ -20,29 +23,7 @@ class Kernels(NamedTuple):
     forward: Any
     """Row 0 of the tape becomes the initial state, unless the arrays begin after step `batch.start` > 0: then it is given."""
     backward: Any
-    """With parts of shape (0, 0), all passes; with those of `parts_for`, the full passes over a segment, to be added up later."""
-    parts_for: Any
-    """(parts, steps): empty parts of the gradients, and what the length of a segment has to be a multiple of."""
-    add_up: Any
-    """Adds the parts to the gradients."""
-
-
-def enter_scan(cell: Any, T: int, B: int, per_step: int, rows: int) -> tuple[int, int]:
-    """Threads and launcher for a scan of `rows` rows together with `per_step` products with W and with U a step."""
-    hidden = cell.hidden_size
-    return enter_threads(2 * per_step * T * B * cell.gates * hidden * (hidden + cell.input_size), rows)
-
-
-@njit(allocates=True)
-def run_passes(passes, parts, dparams, dx, dstate, dh, incoming, outgoing, tape, batch, initial, params, options, threads,
-               launcher):
-    """Passes back, added to the gradients; where parts are given, to these."""
-    d = measure(params, tape, initial)
-    whole = parts.inputs.size == 0
-    kept = empty_parts(passes, batch, params, initial, d) if whole else Parts(parts.inputs, parts.state, parts.initial)
-    scan_segment(kept, dx, dh, incoming, outgoing, tape, batch, initial, params, options, passes, threads, launcher)
-    if whole:
-        add_parts(dparams, dstate, kept, batch, d)
+    """Adds a segment of the steps to `sums`, and with `last` these to the gradients."""
 
 
 @cache
@@ -57,25 +38,49 @@ def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
         scan_forward(saved, given, first, named(params, params_type), named(options, Options), threads, launcher)
 
     @kernel(allocates=False)
-    def backward_kernel(parts, dparams, dx, dstate, dh, incoming, outgoing, tape, batch, initial, params, options, passes,
-                        threads, launcher):
-        run_passes(named(passes, Passes), named(parts, Parts), named(dparams, params_type), dx, named(dstate, state_type), dh,
-                   named(incoming, state_type), named(outgoing, state_type), named(tape, tape_type), named(batch, Batch),
-                   named(initial, state_type), named(params, params_type), named(options, Options), threads, launcher)
+    def backward_kernel(sums, grads, errors, tape, batch, initial, params, options, passes, call):
+        dparams, dx, dstate = grads
+        dh, incoming, outgoing = errors
+        last, threads, launcher = call
+        saved, first, given, parts = named(tape, tape_type), named(initial, state_type), named(batch, Batch), named(sums, Sums)
+        scan_segment(parts, dx, Errors(dh, named(incoming, state_type), named(outgoing, state_type)), saved, given, first,
+                     named(params, params_type), named(options, Options), named(passes, Passes), threads, launcher)
+        if last:
+            add_sums(Grads(named(dparams, params_type), dx, named(dstate, state_type)), parts, saved, given, first)
 
-    @kernel
-    def parts_for(tape, batch, initial, params, passes):
-        given, first, weights = named(batch, Batch), named(initial, state_type), named(params, params_type)
-        planned = named(passes, Passes)
-        d = measure(weights, named(tape, tape_type), first)
-        crew = crew_of(planned.shards, given, d, 1, 0)
-        parts = empty_parts(planned, given, weights, first, d)
-        steps = block_steps(crew, (d.B + planned.shards - 1) // planned.shards, d)
-        return (parts.inputs, parts.state, parts.initial), steps
+    return Kernels(forward_kernel, backward_kernel)
 
-    @kernel(allocates=False)
-    def add_up(dparams, dstate, parts, tape, batch, initial, params):
-        d = measure(named(params, params_type), named(tape, tape_type), named(initial, state_type))
-        add_parts(named(dparams, params_type), named(dstate, state_type), named(parts, Parts), named(batch, Batch), d)
 
-    return Kernels(forward_kernel, backward_kernel, parts_for, add_up)
+# ---------------------------------------------------------------------------------------------- what Python plans
+
+
+def _dims(cell: Any, T: int, B: int, dtype: Any) -> Dims:
+    form = cell.form
+    found: Dims = dims_of(T, B, cell.input_size, cell.hidden_size, form.states, form.layout.columns, NONE[dtype])
+    return found
+
+
+def segment_unit(cell: Any, batch: Batch, shards: int, dtype: Any) -> int:
+    """What the steps of a segment have to be a multiple of, for the same bits as without segments."""
+    d = _dims(cell, *batch.x.shape[:2], dtype)
+    return int(block_steps(time_pieces(shards, batch, d, 1, 0), (d.B + shards - 1) // shards, d))
+
+
+@lru_cache(maxsize=64)
+def _sum_shapes(form: Any, inputs: int, hidden: int, dtype: Any, ids: bool) -> tuple[int, int]:
+    """Floats of one shard's sums for U and b, and for the other parameters (see `input_sum` and `state_sum`)."""
+    like, lay = NONE[dtype], form.layout
+    Hp = padded(hidden, like)
+    return (lay.input_columns * Hp * ((inputs + 1) if ids else padded(inputs + 1, like)),
+            (lay.recurrent * Hp + form.extra_count) * Hp)
+
+
+def empty_sums(cell: Any, batch: Batch, passes: Passes, dtype: Any) -> tuple[Array, Array, Array]:
+    """Zero partial sums for the backward scans over a batch."""
+    T, B = batch.x.shape[:2]
+    shards = passes.shards
+    if passes.full and shards == 1:
+        shards = time_pieces(1, batch, _dims(cell, T, B, dtype), 1, 0).count
+    inputs, state = _sum_shapes(cell.form, cell.input_size, cell.hidden_size, dtype, batch.x.ndim == 2)
+    resets = cell.form.states * B * cell.hidden_size if batch.resets.size else 0
+    return np.zeros((shards, inputs), dtype), np.zeros((shards, state), dtype), np.zeros((shards, resets), dtype)

@@ -12,10 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, Batch, Grads
-from ..errors import check_cells, check_flag, check_fraction, check_one_direction
-from . import layers
-from .truncation import FULL, Truncation
+from ..arrays import Array
+from ..errors import check_cells, check_flag, check_fraction
 
 
 class Directions(NamedTuple):
@@ -95,10 +93,19 @@ class Stack:
         return {prefix + name: shape for prefix, cell in self.parts for name, shape in cell.shapes.items()}
 
     @property
+    def layers(self) -> tuple[Any, ...]:
+        """The cell of every layer."""
+        return self.cells
+
+    @property
     def parts(self) -> list[tuple[str, Any]]:
         """A prefix for names, such as "0." or "0.reverse.", and the cell: for every layer and direction."""
         ways = ("forward.", "reverse.") if self.bidirectional else ("",)
         return [(f"{i}.{way}", cell) for i, cell in enumerate(self.cells) for way in ways]
+
+    def flatten(self, entries: Any) -> list[Any]:
+        """What belongs to the layers, as a list of one entry for every scan, forward before reverse."""
+        return [entry for layer in entries for entry in layer] if self.bidirectional else list(entries)
 
     def params_of(self, arrays: dict[str, Array]) -> Any:
         """The Params from arrays under the names of `shapes`."""
@@ -106,6 +113,9 @@ class Stack:
 
     def per_layer(self, entries: Any) -> tuple[Any, ...]:
         """Entries of an iterator, layer after layer and forward before reverse, as a tuple of layers; of None: all None."""
+        if entries is not None:
+            entries = iter(entries)
+
         def entry() -> Any:
             return None if entries is None else next(entries)
         return tuple(Directions(entry(), entry()) if self.bidirectional else entry() for _ in self.cells)
@@ -118,21 +128,4 @@ class Stack:
 
     def project(self, params: Any) -> Any:
         """The nearest parameters that the masks and signs of the cells allow."""
-        if not self.bidirectional:
-            return tuple(cell.project(part) for cell, part in zip(self.cells, params, strict=True))
-        return tuple(Directions(cell.project(part.forward), cell.project(part.reverse))
-                     for cell, part in zip(self.cells, params, strict=True))
-
-    def run_forward(self, params: Any, batch: Batch, initial: Any, seed: int | None) -> layers.StackTape:
-        """All steps, layer after layer, over checked arrays (`fastbptt.forward` checks them)."""
-        return layers.forward(self, params, batch, initial, seed)
-
-    def run_backward(self, params: Any, tape: layers.StackTape, dh: Array, truncation: Truncation, dfinal: Any,
-                     clip: float) -> Grads:
-        """All passes back, last layer first, over checked arrays (`fastbptt.backward` checks them)."""
-        if truncation is not FULL:
-            check_one_direction(self, "truncation")
-        longest = tape.batch.lengths.max()
-        if truncation.horizon >= longest and (clip == 0 or truncation.stride >= longest):
-            return layers.backward(self, params, tape, dh, dfinal, clip)
-        return layers.truncated_backward(self, params, tape, dh, truncation, dfinal, clip)
+        return self.per_layer(cell.project(part) for (_, cell), part in zip(self.parts, self.flatten(params), strict=True))

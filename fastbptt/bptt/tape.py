@@ -5,49 +5,128 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, Batch, Grads
+from ..arrays import Array, Batch
 from ..errors import check_has_cell_state
+from .directions import reverse_sequences
+from .schedule import Schedule
+
+
+def read_only(array: Array) -> Array:
+    """A view that cannot be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 class Tape:
     """What `forward` kept: the states of all steps, and what `backward` needs of the call.
 
-    It refers to x and lengths as they were passed; it does not copy them.
+    It refers to x and lengths as they were passed; it does not copy them. `h` and `c` are read-only views of what the backward
+    pass reads (copy them to change them); `final` is a copy of its own, which outlives the tape.
     """
-
-    __slots__ = ("arrays", "batch", "cell", "checked", "initial")
 
     def __init__(self, cell: Any, arrays: Any, batch: Batch, initial: Any):
         self.cell, self.arrays, self.batch, self.initial = cell, arrays, batch, initial
         self.checked: Any = (None, None)
         """The parameters as they were passed, and as they were found to be: not to be checked again when they come back."""
+        self._final: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "checked": (None, None)}
 
     @property
     def h(self) -> Array:
-        """(T, B, H): h_t of steps 1 … T; at padded steps the last valid one."""
-        h: Array = self.arrays.h[1:]
-        return h
+        """(T, B, H): h_t of steps 1 … T; at padded steps the last valid one. Read-only: copy it to change it."""
+        return read_only(self.arrays.h[1:])
 
     @property
     def c(self) -> Array:
-        """(T, B, H): c_t of steps 1 … T of an LSTM."""
-        c: Array = check_has_cell_state(self.cell, self.arrays).c[1:]
-        return c
+        """(T, B, H): c_t of steps 1 … T of an LSTM. Read-only: copy it to change it."""
+        return read_only(check_has_cell_state(self.cell, self.arrays).c[1:])
 
     @property
     def final(self) -> Any:
         """State after the last valid step of every sequence."""
-        kind = self.cell.state_type
-        return kind(*[getattr(self.arrays, name)[-1] for name in kind._fields])
+        if self._final is None:
+            kind = self.cell.state_type
+            self._final = kind(*[getattr(self.arrays, name)[-1].copy() for name in kind._fields])
+        return self._final
+
+    @property
+    def scans(self) -> list[Tape]:
+        """The tape of every scan: layer after layer, forward before reverse."""
+        return [self]
+
+    @property
+    def masks(self) -> list[Array | None]:
+        """What dropout let through of every layer's outputs; None: all."""
+        return [None]
 
 
-def empty_dx(x: Array, dtype: Any) -> Array:
-    """Zeros like x; of no size for ids, which have no gradient."""
-    return np.zeros((0, 0, 0) if x.ndim == 2 else x.shape, dtype)
+class StackTape(Tape):
+    """What `forward` of a stack kept: the tape of every layer, and what was dropped between them."""
+
+    def __init__(self, cell: Any, batch: Batch, scans: list[Tape], masks: list[Array | None], h: Array):
+        self.cell, self.batch = cell, batch
+        self._scans, self._masks, self._h, self.checked = scans, masks, h, (None, None)
+        self._final: Any = None
+
+    @property
+    def layers(self) -> Any:
+        """The tape of every layer, with two directions a pair of them."""
+        return self.cell.per_layer(iter(self._scans))
+
+    @property
+    def scans(self) -> list[Tape]:
+        """The tape of every scan: layer after layer, forward before reverse."""
+        return self._scans
+
+    @property
+    def masks(self) -> list[Array | None]:
+        """What dropout let through of every layer's outputs; None: all."""
+        return self._masks
+
+    @property
+    def h(self) -> Array:
+        """(T, B, H): output of the last layer at steps 1 … T; with two directions (T, B, 2H). Read-only: copy it to change it."""
+        return read_only(self._h)
+
+    @property
+    def c(self) -> Array:
+        """(T, B, H): c_t of the last layer, where it is an LSTM; with two directions (T, B, 2H)."""
+        if not self.cell.bidirectional:
+            return self._scans[-1].c
+        ahead, back = self._scans[-2:]
+        return np.concatenate([ahead.c, reverse_sequences(back.c, self.batch.lengths)], axis=2)
+
+    @property
+    def initial(self) -> Any:  # type: ignore[override]
+        """The State that every layer began with."""
+        return self.cell.per_layer(tape.initial for tape in self._scans)
+
+    @property
+    def final(self) -> Any:
+        """State of every layer after the last valid step of every sequence; of a reverse direction after its own last, step 1."""
+        if self._final is None:
+            self._final = self.cell.per_layer(tape.final for tape in self._scans)
+        return self._final
 
 
-def empty_grads(cell: Any, params: Any, tape: Tape) -> Grads:
-    """Zeros for a backward scan to add to; x has no size for ids."""
-    dtype = params[0].dtype
-    return Grads(cell.params_type(*[np.zeros(a.shape, dtype) for a in params]), empty_dx(tape.batch.x, dtype),
-                 cell.state_type(*[np.zeros(a.shape, dtype) for a in tape.initial]))
+class CheckpointTape(Tape):
+    """What `forward` kept within a memory budget: the states at the ends of a few long stretches of steps."""
+
+    def __init__(self, cell: Any, batch: Batch, initial: Any, seed: int | None, schedule: Schedule, checkpoints: list[Any],
+                 final: Any):
+        self.cell, self.batch, self.initial, self.seed, self.schedule = cell, batch, initial, seed, schedule
+        self.checkpoints, self._final, self.checked = checkpoints, final, (None, None)
+
+    @property
+    def h(self) -> Array:
+        """Not kept."""
+        raise AttributeError("tape.h: expected a tape of all steps, got one of checkpoints, which memory_budget asks for; "
+                             "take h from the arguments of a function dh(start, stop, h), or call forward without a budget")
+
+    @property
+    def c(self) -> Array:
+        """Not kept."""
+        raise AttributeError("tape.c: expected a tape of all steps, got one of checkpoints; call forward without memory_budget")

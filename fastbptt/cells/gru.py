@@ -21,16 +21,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, Options
+from ..arrays import Array
 from ..engine import simd
 from ..engine.activations import sigmoid, sigmoid_grad, tanh, tanh_grad
-from ..engine.gemm import rows_times_panels
-from ..engine.jit import njit, overload
-from ..engine.panels import add_row, gather_row, put, take, vectors_in
+from ..engine.jit import njit
 from ..errors import check_choice, check_size
-from . import init, protocol
-from .inputs import take_before
-from .recurrent import is_of
+from . import init
+from .cell import Cell
+from .form import FORMS, Form, Inner, Layout, always
 
 
 class GRUParams(NamedTuple):
@@ -71,7 +69,7 @@ class GRUTape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GRU:
+class GRU(Cell):
     """Gated recurrent unit: its configuration, no arrays.
 
         r, z = sigmoid(U x + W h_{t−1} + b),    h_t = (1−z) n + z h_{t−1}
@@ -111,8 +109,8 @@ class GRU:
     state_type: ClassVar[type] = GRUState
     tape_type: ClassVar[type] = GRUTape
     gates: ClassVar[int] = 3
-    options: ClassVar[Options] = Options()
-    mask: ClassVar[None] = None
+    candidate: ClassVar[int] = 2
+    memory_bias: ClassVar[str] = "b_z of the GRU"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", check_size("input_size", self.input_size))
@@ -156,122 +154,82 @@ class GRU:
         arrays["b"][H:2 * H] = init.memory_bias(rng, H, forget_bias, chrono)
         return self.params_type(**arrays)
 
-    def project(self, params: Any) -> Any:
-        """The parameters themselves: nothing restricts them."""
-        return params
 
-    def empty_tape(self, T: int, B: int, dtype: Any) -> GRUTape:
-        """An uninitialised tape for the scans."""
-        H, saved = self.hidden_size, 4 if self.reset == "after" else 3
-        return GRUTape(np.empty((T + 1, B, H), dtype), np.empty((T, B, saved * H), dtype))
-
-
-# ============================================================================================== reset after
-# Working row: what the input gives to n, then r, z, and m, which W_n h_{t−1} is added to.
-
-
-@overload(protocol.layout)
-def _layout_after(params):
-    return (lambda params: protocol.Layout(4, 3, 2, 1, 3)) if is_of(params, GRUParams) else None
-
-
-@overload(protocol.start_rows)
-def _start_rows(params, z, count, dims):
-    if not is_of(params, GRUParams):
-        return None
-
-    def start(params, z, count, dims):
-        for m in range(count):
-            gather_row(z, m * dims.row + 3 * dims.Hp, dims.Hp, params.b_hn, 0, dims.H)
-    return start
+# ---------------------------------------------------------------------------------------------- one unit, reset after
+# Columns: what the input gives to n, then r, z, and m, which W_n h_{t−1} is added to.
 
 
 @njit(forceinline=True)
-def point_forward_after(tape, work, first, n, dims):
-    """n rows: gates and h_t into the tape and the working state, from the pre-activations in `work.z`."""
-    h, saved = simd.flat(tape.h), simd.flat(tape.gates)
-    H, Hp = dims.H, dims.Hp
-    for i in range(n):
-        place = work.places[first + i]
-        a, s, gates, to = (first + i) * dims.row, i * dims.state_row, place * 4 * H, (place + dims.B) * H
-        for j in range(0, Hp, simd.lanes(work.z)):
-            r = sigmoid(simd.load(work.z, a + Hp + j))
-            z = sigmoid(simd.load(work.z, a + 2 * Hp + j))
-            m = simd.load(work.z, a + 3 * Hp + j)
-            new = tanh(simd.fma(r, m, simd.load(work.z, a + j)))
-            y = simd.fma(z, simd.load(work.state, s + j) - new, new)
-            simd.store(work.state, s + j, y)
-            put(saved, gates + j, r, H - j)
-            put(saved, gates + H + j, z, H - j)
-            put(saved, gates + 2 * H + j, new, H - j)
-            put(saved, gates + 3 * H + j, m, H - j)
-            put(h, to + j, y, H - j)
+def after_forward(options, a, old, extra):
+    """h_t; r, z, n and m are saved."""
+    h, r, z = old[0], sigmoid(a[1]), sigmoid(a[2])
+    m = a[3] + extra[0]
+    n = tanh(simd.fma(r, m, a[0]))
+    return (simd.fma(z, h - n, n),), (r, z, n, m)
 
 
 @njit(forceinline=True)
-def point_backward_after(tape, initial, work, first, n, dims):
-    """n rows: δ_n, δ_r, δ_z and r ⊙ δ_n from the error carried, of which e ⊙ z stays in `work.carry`."""
-    h, first_h, saved = simd.flat(tape.h), simd.flat(initial.h), simd.flat(tape.gates)
-    H, Hp = dims.H, dims.Hp
-    for i in range(n):
-        place, before = work.places[first + i], work.before[first + i]
-        delta, s, gates = (first + i) * dims.row, i * dims.state_row, place * 4 * H
-        for j in range(0, Hp, simd.lanes(work.delta)):
-            left = H - j
-            r, z = take(saved, gates + j, left), take(saved, gates + H + j, left)
-            new, m = take(saved, gates + 2 * H + j, left), take(saved, gates + 3 * H + j, left)
-            e = simd.load(work.carry, s + j)
-            kept = e * z
-            d_n = (e - kept) * tanh_grad(new)
-            simd.store(work.delta, delta + j, d_n)
-            simd.store(work.delta, delta + Hp + j, d_n * m * sigmoid_grad(r))
-            simd.store(work.delta, delta + 2 * Hp + j, e * (take_before(h, first_h, before, j, dims) - new) * sigmoid_grad(z))
-            simd.store(work.delta, delta + 3 * Hp + j, d_n * r)
-            simd.store(work.carry, s + j, kept)
+def after_backward(options, saved, old, new, extra, dnew):
+    """δ_n, δ_r, δ_z and r ⊙ δ_n, and e ⊙ z."""
+    r, z, n, m = saved
+    e = dnew[0]
+    kept = e * z
+    d_n = (e - kept) * tanh_grad(n)
+    return (d_n, d_n * m * sigmoid_grad(r), e * (old[0] - n) * sigmoid_grad(z), d_n * r), (kept,)
 
 
-@overload(protocol.step_forward)
-def _step_forward_after(params, options, tape, work, dims, first, n):
-    if not is_of(params, GRUParams):
-        return None
-
-    def step(params, options, tape, work, dims, first, n):
-        rows_times_panels(work.z, first * dims.row + dims.Hp, dims.row, work.state, 0, dims.state_row, n, dims.H, work.weights, 0,
-                          vectors_in(3 * dims.Hp, work.z), True)
-        point_forward_after(tape, work, first, n, dims)
-    return step
+@njit(forceinline=True)
+def after_gradients(da, old, new):
+    """∂L/∂b_hn."""
+    return (da[3],)
 
 
-@overload(protocol.step_backward)
-def _step_backward_after(params, options, tape, initial, work, dims, first, n):
-    if not is_of(params, GRUParams):
-        return None
-
-    def step(params, options, tape, initial, work, dims, first, n):
-        point_backward_after(tape, initial, work, first, n, dims)
-        rows_times_panels(work.carry, 0, dims.state_row, work.delta, first * dims.row + dims.Hp, dims.row, n, 3 * dims.Hp,
-                          work.weights, 0, vectors_in(dims.Hp, work.carry), True)
-    return step
+FORMS[GRUParams] = Form(
+    Layout(columns=4, input_columns=3, first_gate=2, recurrent_first=1, recurrent=3), states=1, saved=4,
+    point_forward=after_forward, point_backward=after_backward, direct=always, extra="b_hn", extra_count=1,
+    extra_backward=after_gradients)
 
 
-@overload(protocol.own_partial)
-def _own_partial(params, dims):
-    return (lambda params, dims: dims.Hp) if is_of(params, GRUParams) else None
+# ---------------------------------------------------------------------------------------------- one unit, reset before
+# Columns: r, z, n, and r ⊙ h_{t−1}, which W_n multiplies.
 
 
-@overload(protocol.own_gradients)
-def _own_gradients(params, tape, initial, partial, at, work, count, dims):
-    if not is_of(params, GRUParams):
-        return None
-
-    def gradients(params, tape, initial, partial, at, work, count, dims):
-        for m in range(count):
-            add_row(partial, at, work.delta, m * dims.row + 3 * dims.Hp, dims.Hp)
-    return gradients
+@njit(forceinline=True)
+def reset_forward(options, a, old):
+    """r and r ⊙ h_{t−1}."""
+    r = sigmoid(a[0])
+    return r, r * old[0]
 
 
-@overload(protocol.add_own_partial)
-def _add_own_partial(dparams, partial, at, dims):
-    if not is_of(dparams, GRUParams):
-        return None
-    return lambda dparams, partial, at, dims: add_row(dparams.b_hn, 0, partial, at, dims.H)
+@njit(forceinline=True)
+def reset_backward(saved, old, q):
+    """δ_r and r ⊙ q, from q = W_nᵀ δ_n."""
+    return q * old[0] * sigmoid_grad(saved[0]), q * saved[0]
+
+
+@njit(forceinline=True)
+def reset_value(saved, old):
+    """r ⊙ h_{t−1}."""
+    return saved[0] * old[0]
+
+
+@njit(forceinline=True)
+def before_forward(options, a, old, extra):
+    """h_t; r, z and n are saved."""
+    z, n = sigmoid(a[1]), tanh(a[2])
+    return (simd.fma(z, old[0] - n, n),), (a[0], z, n)
+
+
+@njit(forceinline=True)
+def before_backward(options, saved, old, new, extra, dnew):
+    """δ_z and δ_n, and e ⊙ z; r acts through the product alone."""
+    z, n = saved[1], saved[2]
+    e = dnew[0]
+    kept, none = e * z, simd.const(e, 0.0)
+    return (none, e * (old[0] - n) * sigmoid_grad(z), (e - kept) * tanh_grad(n), none), (kept,)
+
+
+FORMS[GRUBeforeParams] = Form(
+    Layout(columns=4, input_columns=3, first_gate=0, recurrent_first=0, recurrent=3), states=1, saved=3,
+    point_forward=before_forward, point_backward=before_backward, direct=always,
+    inner=Inner(reset_forward, reset_backward, reset_value))

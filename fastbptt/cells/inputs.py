@@ -17,11 +17,10 @@ from ..engine.panels import (
     pack_transposed,
     padded,
     panel_place,
-    take,
     vectors_in,
 )
 from ..engine.primitives import empty
-from .protocol import layout
+from .form import layout
 
 
 def _is_ids(x):
@@ -44,11 +43,11 @@ def _pack_inputs(x, params, dims):
     def dense(x, params, dims):
         lay = layout(params)
         K = dims.I + 1
-        vectors = vectors_in(lay.in_count * dims.Hp, params.U)
+        vectors = vectors_in(lay.input_columns * dims.Hp, params.U)
         out = empty(K * vectors * simd.lanes(params.U), params.U.dtype)
         flat, b = simd.flat(params.U), params.b
-        for p in range(lay.in_count):
-            g = (p + lay.in_turn) % lay.in_count
+        for p in range(lay.input_columns):
+            g = (p + lay.first_gate) % lay.input_columns
             pack_transposed(out, 0, K, vectors, p * dims.Hp, flat, g * dims.H, dims.H, dims.I)
             for j in range(dims.Hp):
                 place, step = panel_place(p * dims.Hp + j, K, vectors, out)
@@ -57,21 +56,21 @@ def _pack_inputs(x, params, dims):
     return dense
 
 
-def input_rows(x, z, xs, weights, params, places, count, dims):
-    """z = U x + b for the `count` steps at `places`."""
+def input_rows(x, z, xs, weights, params, index, count, dims):
+    """z = U x + b for the `count` steps with these flat indices."""
     raise NotImplementedError
 
 
 @overload(input_rows)
-def _input_rows(x, z, xs, weights, params, places, count, dims):
+def _input_rows(x, z, xs, weights, params, index, count, dims):
     if _is_ids(x):
-        def gathered(x, z, xs, weights, params, places, count, dims):
+        def gathered(x, z, xs, weights, params, index, count, dims):
             lay = layout(params)
             ids, U, b = simd.flat(x), params.U, params.b
             for m in range(count):
-                column = ids[places[m]]
-                for p in range(lay.in_count):
-                    g = (p + lay.in_turn) % lay.in_count
+                column = ids[index[m]]
+                for p in range(lay.input_columns):
+                    g = (p + lay.first_gate) % lay.input_columns
                     at = m * dims.row + p * dims.Hp
                     for j in range(dims.H):
                         z[at + j] = U[g * dims.H + j, column] + b[g * dims.H + j]
@@ -79,59 +78,59 @@ def _input_rows(x, z, xs, weights, params, places, count, dims):
                         z[at + j] = 0
         return gathered
 
-    def dense(x, z, xs, weights, params, places, count, dims):
+    def dense(x, z, xs, weights, params, index, count, dims):
         flat = simd.flat(x)
         width = padded(dims.I + 1, z)
         for m in range(count):
-            gather_row(xs, m * dims.x_row, width, flat, places[m] * dims.I, dims.I)
+            gather_row(xs, m * dims.x_row, width, flat, index[m] * dims.I, dims.I)
             xs[m * dims.x_row + dims.I] = 1
         rows_times_panels(z, 0, dims.row, xs, 0, dims.x_row, count, dims.I + 1, weights, 0,
-                          vectors_in(layout(params).in_count * dims.Hp, z), False)
+                          vectors_in(layout(params).input_columns * dims.Hp, z), False)
     return dense
 
 
 # ---------------------------------------------------------------------------------------------- backward
 
 
-def input_partial(x, params, dims):
-    """Size of one shard's part of dU and db."""
+def input_sum(x, params, dims):
+    """Size of one shard's sums of dU and db."""
     raise NotImplementedError
 
 
-@overload(input_partial)
-def _input_partial(x, params, dims):
+@overload(input_sum)
+def _input_sum(x, params, dims):
     if _is_ids(x):      # a row for every id, and one for the bias
-        return lambda x, params, dims: (dims.I + 1) * layout(params).in_count * dims.Hp
-    return lambda x, params, dims: layout(params).in_count * dims.Hp * padded(dims.I + 1, params.U)
+        return lambda x, params, dims: (dims.I + 1) * layout(params).input_columns * dims.Hp
+    return lambda x, params, dims: layout(params).input_columns * dims.Hp * padded(dims.I + 1, params.U)
 
 
-def input_gradients(x, partial, params, work, count, dims):
-    """Add `count` rows of ∂L/∂(gates) to a shard's part of dU and db."""
+def input_gradients(x, sums, params, work, count, dims):
+    """Add `count` rows of ∂L/∂(gates) to a shard's sums of dU and db."""
     raise NotImplementedError
 
 
 @overload(input_gradients)
-def _input_gradients(x, partial, params, work, count, dims):
+def _input_gradients(x, sums, params, work, count, dims):
     if _is_ids(x):
-        def scattered(x, partial, params, work, count, dims):
+        def scattered(x, sums, params, work, count, dims):
             ids = simd.flat(x)
-            width = layout(params).in_count * dims.Hp
+            width = layout(params).input_columns * dims.Hp
             for m in range(count):
-                add_row(partial, ids[work.places[m]] * width, work.delta, m * dims.row, width)
-                add_row(partial, dims.I * width, work.delta, m * dims.row, width)
+                add_row(sums, ids[work.index[m]] * width, work.delta, m * dims.row, width)
+                add_row(sums, dims.I * width, work.delta, m * dims.row, width)
         return scattered
 
-    def dense(x, partial, params, work, count, dims):
-        columns = layout(params).in_count * dims.Hp
-        width = padded(dims.I + 1, partial)
-        vectors = vectors_in(width, partial)
-        gather_inputs(work.scratch, simd.flat(x), work.places, count, vectors, dims)
-        columns_times_panels(partial, 0, width, work.delta, 0, dims.row, columns, count, work.scratch, 0, vectors)
+    def dense(x, sums, params, work, count, dims):
+        columns = layout(params).input_columns * dims.Hp
+        width = padded(dims.I + 1, sums)
+        vectors = vectors_in(width, sums)
+        gather_inputs(work.scratch, simd.flat(x), work.index, count, vectors, dims)
+        columns_times_panels(sums, 0, width, work.delta, 0, dims.row, columns, count, work.scratch, 0, vectors)
     return dense
 
 
 @njit
-def gather_inputs(out, x, places, count, vectors, dims):
+def gather_inputs(out, x, index, count, vectors, dims):
     """The inputs of `count` steps as panels, with the 1 that belongs to the bias."""
     n_lanes = simd.lanes(out)
     for v in range(vectors):
@@ -139,10 +138,10 @@ def gather_inputs(out, x, places, count, vectors, dims):
         j = v * n_lanes
         if j + n_lanes <= dims.I:
             for m in range(count):
-                simd.store(out, place + m * step, simd.load(x, places[m] * dims.I + j))
+                simd.store(out, place + m * step, simd.load(x, index[m] * dims.I + j))
         else:
             for m in range(count):
-                simd.store(out, place + m * step, simd.load_part(x, places[m] * dims.I + j, dims.I - j))
+                simd.store(out, place + m * step, simd.load_part(x, index[m] * dims.I + j, dims.I - j))
     place, step = panel_place(dims.I, count, vectors, out)
     for m in range(count):
         out[place + m * step] = 1
@@ -161,7 +160,7 @@ def _input_errors(x, dx, rows, weights, params, work, count, dims):
     def dense(x, dx, rows, weights, params, work, count, dims):
         if dx.size > 0:
             width = padded(dims.I, dx)
-            rows_times_panels(work.scratch, 0, width, work.delta, 0, dims.row, count, layout(params).in_count * dims.Hp,
+            rows_times_panels(work.scratch, 0, width, work.delta, 0, dims.row, count, layout(params).input_columns * dims.Hp,
                               weights, 0, vectors_in(width, dx), False)
             for m in range(count):
                 add_row(dx, rows[m] * dims.I, work.scratch, m * width, dims.I)
@@ -180,65 +179,44 @@ def _pack_input_gradient(x, params, dims):
 
     def dense(x, params, dims):
         lay = layout(params)
-        K = lay.in_count * dims.Hp
+        K = lay.input_columns * dims.Hp
         vectors = vectors_in(padded(dims.I, params.U), params.U)
         out = empty(K * vectors * simd.lanes(params.U), params.U.dtype)
         flat = simd.flat(params.U)
-        for p in range(lay.in_count):
-            g = (p + lay.in_turn) % lay.in_count
+        for p in range(lay.input_columns):
+            g = (p + lay.first_gate) % lay.input_columns
             pack_rows(out, 0, K, p * dims.Hp, flat, g * dims.H, dims.H, dims.Hp, dims.I, vectors)
         return out
     return dense
 
 
-def add_input_partial(x, dparams, partial, dims):
-    """Add a shard's part to dU and db."""
+def add_input_sum(x, dparams, sums, dims):
+    """Add a shard's sums to dU and db."""
     raise NotImplementedError
 
 
-@overload(add_input_partial)
-def _add_input_partial(x, dparams, partial, dims):
+@overload(add_input_sum)
+def _add_input_sum(x, dparams, sums, dims):
     if _is_ids(x):
-        def scattered(x, dparams, partial, dims):
+        def scattered(x, dparams, sums, dims):
             lay = layout(dparams)
-            width = lay.in_count * dims.Hp
-            for p in range(lay.in_count):
-                g = (p + lay.in_turn) % lay.in_count
+            width = lay.input_columns * dims.Hp
+            for p in range(lay.input_columns):
+                g = (p + lay.first_gate) % lay.input_columns
                 for j in range(dims.H):
                     for i in range(dims.I):
-                        dparams.U[g * dims.H + j, i] += partial[i * width + p * dims.Hp + j]
-                    dparams.b[g * dims.H + j] += partial[dims.I * width + p * dims.Hp + j]
+                        dparams.U[g * dims.H + j, i] += sums[i * width + p * dims.Hp + j]
+                    dparams.b[g * dims.H + j] += sums[dims.I * width + p * dims.Hp + j]
         return scattered
 
-    def dense(x, dparams, partial, dims):
+    def dense(x, dparams, sums, dims):
         lay = layout(dparams)
-        width = padded(dims.I + 1, partial)
+        width = padded(dims.I + 1, sums)
         flat = simd.flat(dparams.U)
-        for p in range(lay.in_count):
-            g = (p + lay.in_turn) % lay.in_count
+        for p in range(lay.input_columns):
+            g = (p + lay.first_gate) % lay.input_columns
             for j in range(dims.H):
                 row = (p * dims.Hp + j) * width
-                add_row(flat, (g * dims.H + j) * dims.I, partial, row, dims.I)
-                dparams.b[g * dims.H + j] += partial[row + dims.I]
+                add_row(flat, (g * dims.H + j) * dims.I, sums, row, dims.I)
+                dparams.b[g * dims.H + j] += sums[row + dims.I]
     return dense
-
-
-@njit(forceinline=True)
-def take_before(states, initial, before, j, dims):
-    """Vector j of the state before a step: of row `before` of `states`, or where it is negative of row −1−before of `initial`."""
-    if before >= 0:
-        return take(states, before * dims.H + j, dims.H - j)
-    return take(initial, (-1 - before) * dims.H + j, dims.H - j)
-
-
-@njit
-def gather_panels(out, source, initial, before, count, dims):
-    """States before `count` steps as panels: row `before` of `source`, or where it is negative row −1−before of `initial`."""
-    n_lanes = simd.lanes(source)
-    vectors = vectors_in(dims.Hp, source)
-    for v in range(vectors):
-        place, step = panel_place(v * n_lanes, count, vectors, source)
-        j = v * n_lanes
-        for m in range(count):
-            simd.store(out, place + m * step, take_before(source, initial, before[m], j, dims))
-    return out

@@ -21,16 +21,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, Options
+from ..arrays import Array
 from ..engine import simd
 from ..engine.activations import sigmoid, sigmoid_grad, tanh, tanh_grad
-from ..engine.gemm import rows_times_panels
 from ..engine.jit import njit, overload
-from ..engine.panels import add_row, put, take, vectors_in
 from ..errors import check_flag, check_size
-from . import init, protocol
-from .inputs import take_before
-from .recurrent import is_of
+from . import init
+from .cell import Cell
+from .form import FORMS, Form, Layout, never
 
 
 class LSTMParams(NamedTuple):
@@ -75,7 +73,7 @@ class LSTMTape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LSTM:
+class LSTM(Cell):
     """Long short-term memory: its configuration, no arrays.
 
         i, f, o = sigmoid(U x + W h_{t−1} + b),  g = tanh(U x + W h_{t−1} + b),  c_t = f c_{t−1} + i g,  h_t = o tanh(c_t)
@@ -115,8 +113,8 @@ class LSTM:
     state_type: ClassVar[type] = LSTMState
     tape_type: ClassVar[type] = LSTMTape
     gates: ClassVar[int] = 4
-    options: ClassVar[Options] = Options()
-    mask: ClassVar[None] = None
+    candidate: ClassVar[int] = 2
+    memory_bias: ClassVar[str] = "the forget-gate bias of the LSTM"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", check_size("input_size", self.input_size))
@@ -163,157 +161,51 @@ class LSTM:
             b[:H] = -memory
         return self.params_type(**arrays)
 
-    def project(self, params: Any) -> Any:
-        """The parameters themselves: nothing restricts them."""
-        return params
 
-    def empty_tape(self, T: int, B: int, dtype: Any) -> LSTMTape:
-        """An uninitialised tape for the scans."""
-        H = self.hidden_size
-        return LSTMTape(np.empty((T + 1, B, H), dtype), np.empty((T + 1, B, H), dtype), np.empty((T, B, 4 * H), dtype))
+# ---------------------------------------------------------------------------------------------- one unit
 
 
-# ---------------------------------------------------------------------------------------------- peepholes
-
-
-def peep(params: Any, gate: Any, c: Any, a: Any, j: Any, dims: Any) -> Any:
-    """a + P_gate ⊙ c of vector j (gate 0 i, 1 f, 2 o); a where the cell has no peepholes."""
+def add_peephole(extra: Any, gate: Any, c: Any, a: Any) -> Any:
+    """a + P_gate ⊙ c (gate 0 i, 1 f, 2 o); a where the cell has no peepholes."""
     raise NotImplementedError
 
 
-@overload(peep)
-def _peep(params, gate, c, a, j, dims):
-    if is_of(params, LSTMPeepholeParams):
-        return lambda params, gate, c, a, j, dims: simd.fma(take(simd.flat(params.P), gate * dims.H + j, dims.H - j), c, a)
-    return lambda params, gate, c, a, j, dims: a
-
-
-# ---------------------------------------------------------------------------------------------- one row's arithmetic
+@overload(add_peephole)
+def _add_peephole(extra, gate, c, a):
+    if len(extra):
+        return lambda extra, gate, c, a: simd.fma(extra[gate], c, a)
+    return lambda extra, gate, c, a: a
 
 
 @njit(forceinline=True)
-def point_forward(params, tape, work, first, n, dims):
-    """n rows: gates, c_t and h_t into the tape and the working state, from the pre-activations in `work.z`."""
-    h, c, saved = simd.flat(tape.h), simd.flat(tape.c), simd.flat(tape.gates)
-    H, Hp = dims.H, dims.Hp
-    for row in range(n):
-        place = work.places[first + row]
-        z, s, gates, to = (first + row) * dims.row, row * dims.state_row, place * 4 * H, (place + dims.B) * H
-        for j in range(0, Hp, simd.lanes(work.z)):
-            old = simd.load(work.state, s + Hp + j)
-            i = sigmoid(peep(params, 0, old, simd.load(work.z, z + j), j, dims))
-            f = sigmoid(peep(params, 1, old, simd.load(work.z, z + Hp + j), j, dims))
-            g = tanh(simd.load(work.z, z + 2 * Hp + j))
-            new = simd.fma(f, old, i * g)
-            o = sigmoid(peep(params, 2, new, simd.load(work.z, z + 3 * Hp + j), j, dims))
-            y = o * tanh(new)
-            simd.store(work.state, s + j, y)
-            simd.store(work.state, s + Hp + j, new)
-            put(saved, gates + j, i, H - j)
-            put(saved, gates + H + j, f, H - j)
-            put(saved, gates + 2 * H + j, g, H - j)
-            put(saved, gates + 3 * H + j, o, H - j)
-            put(h, to + j, y, H - j)
-            put(c, to + j, new, H - j)
+def point_forward(options, a, old, extra):
+    """h_t and c_t; the gates are saved."""
+    c = old[1]
+    i, f, g = sigmoid(add_peephole(extra, 0, c, a[0])), sigmoid(add_peephole(extra, 1, c, a[1])), tanh(a[2])
+    new = simd.fma(f, c, i * g)
+    o = sigmoid(add_peephole(extra, 2, new, a[3]))
+    return (o * tanh(new), new), (i, f, g, o)
 
 
 @njit(forceinline=True)
-def point_backward(params, tape, initial, work, first, n, dims):
-    """n rows: δ of the gates from the errors carried; e_c of the step before into `work.carry`."""
-    c, first_c, saved = simd.flat(tape.c), simd.flat(initial.c), simd.flat(tape.gates)
-    H, Hp = dims.H, dims.Hp
-    for row in range(n):
-        place, before = work.places[first + row], work.before[first + row]
-        delta, s, gates = (first + row) * dims.row, row * dims.state_row, place * 4 * H
-        for j in range(0, Hp, simd.lanes(work.delta)):
-            left = H - j
-            i, f = take(saved, gates + j, left), take(saved, gates + H + j, left)
-            g, o = take(saved, gates + 2 * H + j, left), take(saved, gates + 3 * H + j, left)
-            y = tanh(take(c, (place + dims.B) * H + j, left))
-            e = simd.load(work.carry, s + j)
-            d_o = e * y * sigmoid_grad(o)
-            e = simd.fma(e * o, tanh_grad(y), peep(params, 2, d_o, simd.load(work.carry, s + Hp + j), j, dims))
-            d_i = e * g * sigmoid_grad(i)
-            d_f = e * take_before(c, first_c, before, j, dims) * sigmoid_grad(f)
-            simd.store(work.delta, delta + j, d_i)
-            simd.store(work.delta, delta + Hp + j, d_f)
-            simd.store(work.delta, delta + 2 * Hp + j, e * i * tanh_grad(g))
-            simd.store(work.delta, delta + 3 * Hp + j, d_o)
-            simd.store(work.carry, s + Hp + j, peep(params, 0, d_i, peep(params, 1, d_f, e * f, j, dims), j, dims))
+def point_backward(options, saved, old, new, extra, dnew):
+    """δ of the gates, and e_c of the step before."""
+    i, f, g, o = saved
+    e_h, y = dnew[0], tanh(new[1])
+    d_o = e_h * y * sigmoid_grad(o)
+    e = simd.fma(e_h * o, tanh_grad(y), add_peephole(extra, 2, d_o, dnew[1]))
+    d_i, d_f = e * g * sigmoid_grad(i), e * old[1] * sigmoid_grad(f)
+    e_c = add_peephole(extra, 0, d_i, add_peephole(extra, 1, d_f, e * f))
+    return (d_i, d_f, e * i * tanh_grad(g), d_o), (simd.const(e, 0.0), e_c)
 
 
-# ---------------------------------------------------------------------------------------------- one step
+@njit(forceinline=True)
+def peephole_gradients(da, old, new):
+    """Rows i, f and o of ∂L/∂P."""
+    return da[0] * old[1], da[1] * old[1], da[3] * new[1]
 
 
-@overload(protocol.step_forward)
-def _step_forward(params, options, tape, work, dims, first, n):
-    if not is_of(params, LSTMParams, LSTMPeepholeParams):
-        return None
-
-    def step(params, options, tape, work, dims, first, n):
-        rows_times_panels(work.z, first * dims.row, dims.row, work.state, 0, dims.state_row, n, dims.H, work.weights, 0,
-                          vectors_in(4 * dims.Hp, work.z), True)
-        point_forward(params, tape, work, first, n, dims)
-    return step
-
-
-@overload(protocol.step_backward)
-def _step_backward(params, options, tape, initial, work, dims, first, n):
-    if not is_of(params, LSTMParams, LSTMPeepholeParams):
-        return None
-
-    def step(params, options, tape, initial, work, dims, first, n):
-        point_backward(params, tape, initial, work, first, n, dims)
-        rows_times_panels(work.carry, 0, dims.state_row, work.delta, first * dims.row, dims.row, n, 4 * dims.Hp, work.weights, 0,
-                          vectors_in(dims.Hp, work.carry), False)
-    return step
-
-
-@overload(protocol.layout)
-def _layout(params):
-    return (lambda params: protocol.Layout(4, 4, 0, 0, 4)) if is_of(params, LSTMParams, LSTMPeepholeParams) else None
-
-
-# ---------------------------------------------------------------------------------------------- gradient of P
-
-
-@overload(protocol.start_rows)
-def _start_rows(params, z, count, dims):
-    return (lambda params, z, count, dims: None) if is_of(params, LSTMPeepholeParams) else None
-
-
-@overload(protocol.own_partial)
-def _own_partial(params, dims):
-    return (lambda params, dims: 3 * dims.Hp) if is_of(params, LSTMPeepholeParams) else None
-
-
-@overload(protocol.own_gradients)
-def _own_gradients(params, tape, initial, partial, at, work, count, dims):
-    if not is_of(params, LSTMPeepholeParams):
-        return None
-
-    def gradients(params, tape, initial, partial, at, work, count, dims):
-        c, first_c, Hp = simd.flat(tape.c), simd.flat(initial.c), dims.Hp
-        for m in range(count):
-            delta, after = m * dims.row, (work.places[m] + dims.B) * dims.H
-            for j in range(0, Hp, simd.lanes(partial)):
-                old = take_before(c, first_c, work.before[m], j, dims)
-                new = take(c, after + j, dims.H - j)
-                to = at + j
-                simd.store(partial, to, simd.fma(simd.load(work.delta, delta + j), old, simd.load(partial, to)))
-                to += Hp
-                simd.store(partial, to, simd.fma(simd.load(work.delta, delta + Hp + j), old, simd.load(partial, to)))
-                to += Hp
-                simd.store(partial, to, simd.fma(simd.load(work.delta, delta + 3 * Hp + j), new, simd.load(partial, to)))
-    return gradients
-
-
-@overload(protocol.add_own_partial)
-def _add_own_partial(dparams, partial, at, dims):
-    if not is_of(dparams, LSTMPeepholeParams):
-        return None
-
-    def add(dparams, partial, at, dims):
-        for k in range(3):
-            add_row(simd.flat(dparams.P), k * dims.H, partial, at + k * dims.Hp, dims.H)
-    return add
+FORMS[LSTMParams] = Form(
+    Layout(columns=4, input_columns=4, first_gate=0, recurrent_first=0, recurrent=4), states=2, saved=4,
+    point_forward=point_forward, point_backward=point_backward, direct=never)
+FORMS[LSTMPeepholeParams] = FORMS[LSTMParams]._replace(extra="P", extra_count=3, extra_backward=peephole_gradients)

@@ -1,138 +1,148 @@
-"""The recurrent weights: packing W, and dW from δ and the states; for every cell whose gates all see h_{t−1}.
-
-The functions a scan asks for are overloaded here for all `Params` but those in `OTHERWISE`. What a cell has beyond U, W and
-b, it adds through the functions of `protocol` that begin with ``own``.
-"""
+"""The recurrent weights: packing W before a scan; dW, and the gradients of a unit's own parameters, after it."""
 from __future__ import annotations
 
-from numba import types
+from typing import Any
 
 from ..engine import simd
 from ..engine.gemm import columns_times_panels
 from ..engine.jit import njit, overload
-from ..engine.panels import add_row, pack_rows, pack_transposed, vectors_in
+from ..engine.panels import add_row, pack_rows, pack_transposed, panel_place, vectors_in
 from ..engine.primitives import empty
-from ..engine.tuples import tuple_kind
-from . import protocol
-from .inputs import gather_panels
-from .protocol import layout
-
-OTHERWISE: set[type] = set()
-"""`Params` types of cells that do their recurrent products themselves."""
-
-
-def is_of(params: types.Type, *kinds: type) -> bool:
-    """Whether `params` is the Numba type of one of these `Params`, or of its address."""
-    return tuple_kind(params) in kinds
-
-
-def _common(params: types.Type) -> bool:
-    return tuple_kind(params) is not None and tuple_kind(params) not in OTHERWISE
-
-
-def _nothing_own(params: types.Type) -> bool:
-    return getattr(tuple_kind(params), "_fields", None) == ("U", "W", "b")
-
+from ..engine.tuples import field
+from .form import extra_count, form_of, layout
+from .step import extra_gradients, load_saved, old_states, states_of
 
 # ---------------------------------------------------------------------------------------------- packing
 
 
+def block_gates(params: Any) -> Any:
+    """W's gates that multiply h itself: all, or all but the last where that has a product of its own."""
+    raise NotImplementedError
+
+
+@overload(block_gates)
+def _block_gates(params):
+    form = form_of(params)
+    if form is None:
+        return None
+    gates = form.layout.recurrent - (form.inner is not None)
+    return lambda params: gates
+
+
 @njit(allocates=True)
-def forward_recurrent(W, gates, dims):
-    """The first `gates` gates of W, transposed, as panels of K = H rows."""
-    vectors = vectors_in(gates * dims.Hp, W)
-    out = empty(dims.H * vectors * simd.lanes(W), W.dtype)
-    for g in range(gates):
-        pack_transposed(out, 0, dims.H, vectors, g * dims.Hp, simd.flat(W), g * dims.H, dims.H, dims.H)
+def pack_forward(params, dims):
+    """W, transposed, as panels of K = H rows; the last gate apart where it has a product of its own."""
+    W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
+    shared = block_gates(params)
+    vectors = vectors_in(shared * Hp, params.W)
+    out = empty(H * gates * Hp, params.W.dtype)
+    for g in range(shared):
+        pack_transposed(out, 0, H, vectors, g * Hp, W, g * H, H, H)
+    for g in range(shared, gates):
+        pack_transposed(out, H * g * Hp, H, vectors_in(Hp, out), 0, W, g * H, H, H)
     return out
 
 
 @njit(allocates=True)
-def backward_recurrent(W, gates, dims):
-    """The first `gates` gates of W as panels of K = gates · Hp rows, zero where padded."""
-    K, vectors = gates * dims.Hp, vectors_in(dims.Hp, W)
-    out = empty(K * vectors * simd.lanes(W), W.dtype)
-    for g in range(gates):
-        pack_rows(out, 0, K, g * dims.Hp, simd.flat(W), g * dims.H, dims.H, dims.Hp, dims.H, vectors)
+def pack_backward(params, dims):
+    """W as panels of K = gates · Hp rows, zero where padded; the last gate apart where it has a product of its own."""
+    W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
+    shared, vectors = block_gates(params), vectors_in(dims.Hp, params.W)
+    out = empty(gates * Hp * Hp, params.W.dtype)
+    for g in range(shared):
+        pack_rows(out, 0, shared * Hp, g * Hp, W, g * H, H, Hp, H, vectors)
+    for g in range(shared, gates):
+        pack_rows(out, g * Hp * Hp, Hp, 0, W, g * H, H, Hp, H, vectors)
     return out
-
-
-@overload(protocol.pack_forward, allocates=True)
-def _pack_forward(params, dims):
-    return (lambda params, dims: forward_recurrent(params.W, layout(params).rec_count, dims)) if _common(params) else None
-
-
-@overload(protocol.pack_backward, allocates=True)
-def _pack_backward(params, dims):
-    return (lambda params, dims: backward_recurrent(params.W, layout(params).rec_count, dims)) if _common(params) else None
-
-
-@overload(protocol.start_rows)
-def _start_rows(params, z, count, dims):
-    return (lambda params, z, count, dims: None) if _nothing_own(params) else None
 
 
 # ---------------------------------------------------------------------------------------------- gradients
 
 
 @njit
-def recurrent_gradient(partial, tape, initial, work, first, gates, count, dims):
-    """partial (gates · Hp, Hp) += δᵀ h_{t−1} over `count` rows, for `gates` gates from gate `first` of the row on."""
-    gather_panels(work.scratch, simd.flat(tape.h), simd.flat(initial.h), work.before, count, dims)
-    columns_times_panels(partial, 0, dims.Hp, work.delta, first * dims.Hp, dims.row, gates * dims.Hp, count, work.scratch, 0,
-                         vectors_in(dims.Hp, partial))
+def gather_panels(out, arrays, initial, before, count, dims):
+    """h before `count` steps as panels (see `old_states`)."""
+    vectors = vectors_in(dims.Hp, out)
+    for v in range(vectors):
+        place, step = panel_place(v * simd.lanes(out), count, vectors, out)
+        j = v * simd.lanes(out)
+        for m in range(count):
+            simd.store(out, place + m * step, old_states(arrays, initial, before[m], j, dims)[0])
 
 
 @njit
-def add_recurrent(dW, partial, gates, dims):
-    """dW += a shard's part."""
-    flat = simd.flat(dW)
+def state_sum(params, dims):
+    """Size of one shard's sums of the gradients of all parameters but U and b."""
+    return layout(params).recurrent * dims.Hp * dims.Hp + extra_count(params) * dims.Hp
+
+
+@njit
+def state_gradients(params, tape, initial, sums, work, count, dims):
+    """Add `count` rows of `work.delta` to a shard's sums: δᵀ h_{t−1}, and what the units' own parameters get."""
+    lay, shared, Hp = layout(params), block_gates(params), dims.Hp
+    vectors = vectors_in(Hp, sums)
+    gather_panels(work.scratch, states_of(params, tape), states_of(params, initial), work.before, count, dims)
+    columns_times_panels(sums, 0, Hp, work.delta, lay.recurrent_first * Hp, dims.row, shared * Hp, count, work.scratch, 0, vectors)
+    if shared < lay.recurrent:
+        multiplied_panels(params, tape, initial, work, count, dims)
+        columns_times_panels(sums, shared * Hp * Hp, Hp, work.delta, (lay.recurrent_first + shared) * Hp, dims.row, Hp, count,
+                             work.scratch, 0, vectors)
+    extra_gradients(params, tape, initial, sums, lay.recurrent * Hp * Hp, work, count, dims)
+
+
+def multiplied_panels(params: Any, tape: Any, initial: Any, work: Any, count: Any, dims: Any) -> Any:
+    """`work.scratch` becomes what W's last gate multiplied in `count` steps, where that has a product of its own."""
+    raise NotImplementedError
+
+
+@overload(multiplied_panels)
+def _multiplied_panels(params, tape, initial, work, count, dims):
+    form = form_of(params)
+    if form is None:
+        return None
+    if form.inner is None:
+        return lambda params, tape, initial, work, count, dims: None
+    value, states = form.inner.value, form.states
+
+    def gather(params, tape, initial, work, count, dims):
+        arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
+        vectors = vectors_in(dims.Hp, work.scratch)
+        for v in range(vectors):
+            place, step = panel_place(v * simd.lanes(saved), count, vectors, work.scratch)
+            j = v * simd.lanes(saved)
+            for m in range(count):
+                simd.store(work.scratch, place + m * step, value(load_saved(params, saved, work.index[m], j, dims),
+                                                                 old_states(arrays, firsts, work.before[m], j, dims)))
+    return gather
+
+
+@njit
+def add_state_sum(dparams, sums, dims):
+    """Add a shard's sums to the gradients."""
+    gates, dW = layout(dparams).recurrent, simd.flat(dparams.W)
     for g in range(gates):
         for j in range(dims.H):
-            add_row(flat, (g * dims.H + j) * dims.H, partial, (g * dims.Hp + j) * dims.Hp, dims.H)
+            add_row(dW, (g * dims.H + j) * dims.H, sums, (g * dims.Hp + j) * dims.Hp, dims.H)
+    add_extra(dparams, sums, gates * dims.Hp * dims.Hp, dims)
 
 
-@overload(protocol.state_partial)
-def _state_partial(params, dims):
-    if tuple_kind(params) is None:
+def add_extra(dparams: Any, sums: Any, at: Any, dims: Any) -> Any:
+    """Add sums[at:] to the gradients of the units' own parameters."""
+    raise NotImplementedError
+
+
+@overload(add_extra)
+def _add_extra(dparams, sums, at, dims):
+    form = form_of(dparams)
+    if form is None:
         return None
-    return lambda params, dims: layout(params).rec_count * dims.Hp * dims.Hp + protocol.own_partial(params, dims)
+    if not form.extra:
+        return lambda dparams, sums, at, dims: None
 
+    name = form.extra
 
-@overload(protocol.state_gradients)
-def _state_gradients(params, tape, initial, partial, work, count, dims):
-    if not _common(params):
-        return None
-
-    def gradients(params, tape, initial, partial, work, count, dims):
-        lay = layout(params)
-        recurrent_gradient(partial, tape, initial, work, lay.rec_first, lay.rec_count, count, dims)
-        protocol.own_gradients(params, tape, initial, partial, lay.rec_count * dims.Hp * dims.Hp, work, count, dims)
-    return gradients
-
-
-@overload(protocol.add_state_partial)
-def _add_state_partial(dparams, partial, dims):
-    if tuple_kind(dparams) is None:
-        return None
-
-    def add(dparams, partial, dims):
-        gates = layout(dparams).rec_count
-        add_recurrent(dparams.W, partial, gates, dims)
-        protocol.add_own_partial(dparams, partial, gates * dims.Hp * dims.Hp, dims)
+    def add(dparams, sums, at, dims):
+        flat = simd.flat(field(dparams, name))
+        for k in range(extra_count(dparams)):
+            add_row(flat, k * dims.H, sums, at + k * dims.Hp, dims.H)
     return add
-
-
-@overload(protocol.own_partial)
-def _own_partial(params, dims):
-    return (lambda params, dims: 0) if _nothing_own(params) else None
-
-
-@overload(protocol.own_gradients)
-def _own_gradients(params, tape, initial, partial, at, work, count, dims):
-    return (lambda params, tape, initial, partial, at, work, count, dims: None) if _nothing_own(params) else None
-
-
-@overload(protocol.add_own_partial)
-def _add_own_partial(dparams, partial, at, dims):
-    return (lambda dparams, partial, at, dims: None) if _nothing_own(dparams) else None

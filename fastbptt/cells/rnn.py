@@ -13,15 +13,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..arrays import NONE, Array, Options
+from ..arrays import Array, Options
 from ..engine import activations, simd
 from ..engine.activations import activate_any, activate_grad_any
-from ..engine.gemm import rows_times_panels
-from ..engine.jit import njit, overload
-from ..engine.panels import put, take, vectors_in
+from ..engine.jit import njit
 from ..errors import check_choice, check_leak, check_mask, check_signs, check_size
-from . import init, protocol
-from .recurrent import is_of
+from . import init
+from .cell import Cell
+from .form import FORMS, Form, Layout
 
 
 class RNNParams(NamedTuple):
@@ -52,7 +51,7 @@ class RNNTape(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RNN:
+class RNN(Cell):
     """The vanilla recurrent network h_t = (1−α) h_{t−1} + α σ(U x_t + W h_{t−1} + b): its configuration.
 
     The tape holds 4 bytes per step, sequence and unit in float32, 8 in float64: h. A leaky cell holds as many again.
@@ -172,12 +171,8 @@ class RNN:
         if self.signs is not None:
             W = np.where(self.signs == 0, params.W, np.abs(params.W) * self.signs)
             params = params._replace(W=W.astype(params.W.dtype))
-        params = self.masked(params)
+        params = self.apply_mask(params)
         return params._replace(W=init.with_radius(params.W, radius))
-
-    def masked(self, params: RNNParams) -> RNNParams:
-        """The parameters with 0 for connections that do not exist."""
-        return params if self.mask is None else params._replace(W=np.where(self.mask, params.W, params.W.dtype.type(0)))
 
     def project(self, params: RNNParams) -> RNNParams:
         """The nearest parameters that `mask` and `signs` allow: 0 for connections that do not exist or have the wrong sign.
@@ -192,87 +187,46 @@ class RNN:
         """
         if self.signs is not None:
             params = params._replace(W=np.where(params.W * self.signs < 0, params.W.dtype.type(0), params.W))
-        return self.masked(params)
+        return self.apply_mask(params)
 
     @cached_property
     def options(self) -> Options:
         """What the scans know of the configuration."""
         return Options(activations.NAMES.index(self.activation), self.leak)
 
-    def empty_tape(self, T: int, B: int, dtype: Any) -> RNNTape:
-        """An uninitialised tape for the scans."""
-        h = np.empty((T + 1, B, self.hidden_size), dtype)
-        return RNNTape(h, NONE[np.dtype(dtype)] if self.leak == 1 else np.empty((T, B, self.hidden_size), dtype))
+    @property
+    def _saves(self) -> bool:
+        return self.leak != 1       # else h_t says it
 
 
-# ---------------------------------------------------------------------------------------------- one row's arithmetic
-
-
-@njit(forceinline=True)
-def point_forward(options, tape, work, first, n, dims):
-    """n rows: h_t into the tape and the working state, from the pre-activations in `work.z`."""
-    n_lanes = simd.lanes(work.z)
-    h, saved = simd.flat(tape.h), simd.flat(tape.y)
-    alpha = options.leak
-    for i in range(n):
-        place = work.places[first + i]
-        z, to = (first + i) * dims.row, (place + dims.B) * dims.H
-        for j in range(0, dims.Hp, n_lanes):
-            y = activate_any(options.activation, simd.load(work.z, z + j))
-            if alpha != 1:
-                put(saved, place * dims.H + j, y, dims.H - j)
-                old = simd.load(work.state, i * dims.state_row + j)
-                y = simd.fma(simd.splat(alpha, work.z), y - old, old)
-            simd.store(work.state, i * dims.state_row + j, y)
-            put(h, to + j, y, dims.H - j)
+# ---------------------------------------------------------------------------------------------- one unit
 
 
 @njit(forceinline=True)
-def point_backward(options, tape, work, first, n, dims):
-    """n rows: δ_t from the error carried, of which the part that does not pass through W stays in `work.carry`."""
-    n_lanes = simd.lanes(work.delta)
-    h, saved = simd.flat(tape.h), simd.flat(tape.y)
-    alpha = options.leak
-    for i in range(n):
-        place = work.places[first + i]
-        for j in range(0, dims.Hp, n_lanes):
-            e = simd.load(work.carry, i * dims.state_row + j)
-            if alpha != 1:
-                y = take(saved, place * dims.H + j, dims.H - j)
-                simd.store(work.carry, i * dims.state_row + j, simd.splat(1 - alpha, work.delta) * e)
-                e = simd.splat(alpha, work.delta) * e
-            else:
-                y = take(h, (place + dims.B) * dims.H + j, dims.H - j)
-            simd.store(work.delta, (first + i) * dims.row + j, activate_grad_any(options.activation, y) * e)
+def point_forward(options, a, old, extra):
+    """h_t; σ(a_t) is saved where the leak makes it differ from h_t."""
+    y, h = activate_any(options.activation, a[0]), old[0]
+    if options.leak == 1:
+        return (y,), (y,)
+    return (simd.fma(simd.const(h, options.leak), y - h, h),), (y,)
 
 
-# ---------------------------------------------------------------------------------------------- one step
+@njit(forceinline=True)
+def point_backward(options, saved, old, new, extra, dnew):
+    """δ_t, and (1−α) e_t."""
+    e = dnew[0]
+    if options.leak == 1:
+        return (activate_grad_any(options.activation, new[0]) * e,), (simd.const(e, 0.0),)
+    alpha = simd.const(e, options.leak)
+    return (activate_grad_any(options.activation, saved[0]) * (alpha * e),), (simd.const(e, 1 - options.leak) * e,)
 
 
-@overload(protocol.step_forward)
-def _step_forward(params, options, tape, work, dims, first, n):
-    if not is_of(params, RNNParams):
-        return None
-
-    def step(params, options, tape, work, dims, first, n):
-        rows_times_panels(work.z, first * dims.row, dims.row, work.state, 0, dims.state_row, n, dims.H, work.weights, 0,
-                          vectors_in(dims.Hp, work.z), True)
-        point_forward(options, tape, work, first, n, dims)
-    return step
+@njit
+def direct(options):
+    """Part of the error of h_t reaches h_{t−1} through the leak."""
+    return options.leak != 1
 
 
-@overload(protocol.step_backward)
-def _step_backward(params, options, tape, initial, work, dims, first, n):
-    if not is_of(params, RNNParams):
-        return None
-
-    def step(params, options, tape, initial, work, dims, first, n):
-        point_backward(options, tape, work, first, n, dims)
-        rows_times_panels(work.carry, 0, dims.state_row, work.delta, first * dims.row, dims.row, n, dims.Hp, work.weights, 0,
-                          vectors_in(dims.Hp, work.carry), options.leak != 1)
-    return step
-
-
-@overload(protocol.layout)
-def _layout(params):
-    return (lambda params: protocol.Layout(1, 1, 0, 0, 1)) if is_of(params, RNNParams) else None
+FORMS[RNNParams] = Form(
+    Layout(columns=1, input_columns=1, first_gate=0, recurrent_first=0, recurrent=1), states=1, saved=1,
+    point_forward=point_forward, point_backward=point_backward, direct=direct)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bptt.passes import backward, forward
+from ..bptt.api import backward, forward
 from ..cells import CELLS
 from ..errors import check_choice
 from .common import names

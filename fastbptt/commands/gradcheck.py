@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bptt.passes import backward, forward
+from ..bptt.api import backward, forward
 from ..bptt.stack import Stack
 from ..cells import CELLS
 from ..engine import activations

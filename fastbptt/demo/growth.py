@@ -7,7 +7,7 @@ from time import perf_counter, sleep
 import numpy as np
 
 from ..arrays import Array
-from ..bptt.passes import backward, forward
+from ..bptt.api import backward, forward
 from ..training.model import ModelParams, SequenceModel
 from .train import FORMS
 

@@ -16,6 +16,7 @@ array([-0.46211716,  0.        ,  1.        ])
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from numba import types
@@ -23,9 +24,6 @@ from numba.core.errors import NumbaTypeError
 
 from . import simd
 from .jit import njit, overload
-
-NAMES = ("tanh", "sigmoid", "relu", "leaky_relu", "identity")
-"""The activations; the index of a name is the code that `activate` and `activate_grad` take."""
 
 SLOPE = 0.01         # of the leaky ReLU below zero
 LOG2E = 1.4426950408889634
@@ -206,10 +204,36 @@ def identity_grad(y):
     return simd.const(y, 1.0)
 
 
+# ---------------------------------------------------------------------------------------------- the table
+
+
+class Activation(NamedTuple):
+    """An activation σ; to add one, write σ and its derivative above and give it a row in the table."""
+
+    name: str
+    forward: Any
+    """σ(x)."""
+    grad: Any
+    """σ′(x) from y = σ(x)."""
+    steepest: float
+    """γ = max σ′."""
+    saturates: bool
+    """Whether σ is flat towards its ends."""
+
+
+TABLE = (
+    Activation("tanh", tanh, tanh_grad, 1.0, True),
+    Activation("sigmoid", sigmoid, sigmoid_grad, 0.25, True),
+    Activation("relu", relu, relu_grad, 1.0, False),
+    Activation("leaky_relu", leaky_relu, leaky_relu_grad, 1.0, False),
+    Activation("identity", identity, identity_grad, 1.0, False),
+)
+"""The activations; the index of a row is the code that `activate` and `activate_grad` take."""
+NAMES = tuple(row.name for row in TABLE)
+
+
 # ---------------------------------------------------------------------------------------------- chosen by code
 
-_FORWARD = (tanh, sigmoid, relu, leaky_relu, identity)
-_GRAD = (tanh_grad, sigmoid_grad, relu_grad, leaky_relu_grad, identity_grad)
 _CODES = ", ".join(f"{code} {name}" for code, name in enumerate(NAMES))
 
 
@@ -233,7 +257,7 @@ def activate(code: int, x: Any) -> Any:
     0.5
     """
     _check(code, ValueError)
-    return _FORWARD[code](x)
+    return TABLE[code].forward(x)
 
 
 def activate_grad(code: int, y: Any) -> Any:
@@ -243,7 +267,7 @@ def activate_grad(code: int, y: Any) -> Any:
     0.25
     """
     _check(code, ValueError)
-    return _GRAD[code](y)
+    return TABLE[code].grad(y)
 
 
 def _literal(code: types.Type) -> int:
@@ -256,39 +280,26 @@ def _literal(code: types.Type) -> int:
 
 @overload(activate, prefer_literal=True)
 def _activate_nopython(code, x):
-    function = _FORWARD[_literal(code)]
+    function = TABLE[_literal(code)].forward
     return lambda code, x: function(x)
 
 
 @overload(activate_grad, prefer_literal=True)
 def _activate_grad_nopython(code, y):
-    function = _GRAD[_literal(code)]
+    function = TABLE[_literal(code)].grad
     return lambda code, y: function(y)
 
 
-@njit(forceinline=True)
-def activate_any(code, x):
-    """`activate` for a code known only at run time; one well predicted branch for every vector."""
-    if code == 0:
-        return tanh(x)
-    if code == 1:
-        return sigmoid(x)
-    if code == 2:
-        return relu(x)
-    if code == 3:
-        return leaky_relu(x)
-    return x
+def _chosen(functions: Sequence[Any]) -> Any:
+    """function(code, x): the function of this code; one well predicted branch for every vector."""
+    first, others = functions[0], functions[1:]
+    if not others:
+        return njit(lambda code, x: first(x), forceinline=True)
+    rest = _chosen(others)
+    return njit(lambda code, x: first(x) if code == 0 else rest(code - 1, x), forceinline=True)
 
 
-@njit(forceinline=True)
-def activate_grad_any(code, y):
-    """`activate_grad` for a code known only at run time."""
-    if code == 0:
-        return tanh_grad(y)
-    if code == 1:
-        return sigmoid_grad(y)
-    if code == 2:
-        return relu_grad(y)
-    if code == 3:
-        return leaky_relu_grad(y)
-    return identity_grad(y)
+activate_any = _chosen([row.forward for row in TABLE])
+"""`activate` for a code known only at run time; for nopython code."""
+activate_grad_any = _chosen([row.grad for row in TABLE])
+"""`activate_grad` for a code known only at run time; for nopython code."""

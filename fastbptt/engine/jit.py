@@ -292,6 +292,13 @@ def overload(function: Callable[..., Any], *, allocates: bool = False, prefer_li
     return extending.overload(function, prefer_literal=prefer_literal, jit_options=options)
 
 
+def jitable(function: Callable[..., Any]) -> Any:
+    """A plain Python function that building blocks may call as well: Python plans by the rules that kernels go by."""
+    options = {**_FLAGS, "pipeline_class": _BlockCompiler, "forceinline": True, "_nrt": False}
+    extending.overload(function, jit_options=options, strict=False)(lambda *args: function)
+    return function
+
+
 def kernel(function: Callable[..., Any] | None = None, *, allocates: bool = True) -> Any:
     """An entry point that Python calls: `njit` with the cache on disk. One that neither makes nor returns arrays says so."""
     def decorate(f: Callable[..., Any]) -> Any:

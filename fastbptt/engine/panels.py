@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from . import simd
 from .gemm import PANEL
-from .jit import njit
+from .jit import jitable, njit
 from .primitives import maximum, minimum
 
 CACHE_LINE = 64
 
 
-@njit(forceinline=True)
+@jitable
 def padded(n, arr):
     """n rounded up to whole vectors of the array's dtype, and to a multiple of 4 as the products over columns need."""
     unit = maximum(simd.lanes(arr), 4)
     return (n + unit - 1) // unit * unit
 
 
-@njit(forceinline=True)
+@jitable
 def leading(n, arr):
     """Row length for n columns: an odd number of cache lines if long, so that a column is spread over all sets of the cache."""
     line = CACHE_LINE // arr.itemsize
@@ -76,13 +76,13 @@ def pack_rows(out, at, K, k0, W, row0, rows, last, cols, vectors):
 
 
 @njit(forceinline=True)
-def take(arr, i, left):
+def load_tail(arr, i, left):
     """The vector arr[i:], of which only the first `left` elements are the row's: zeros in place of others."""
     return simd.load(arr, i) if left >= simd.lanes(arr) else simd.load_part(arr, i, left)
 
 
 @njit(forceinline=True)
-def put(arr, i, value, left):
+def store_tail(arr, i, value, left):
     """arr[i:] = value, but only the first `left` elements, which are the row's."""
     if left >= simd.lanes(arr):
         simd.store(arr, i, value)
@@ -119,4 +119,4 @@ def gather_row(out, o, width, src, s, n):
     """out[o : o + width] = src[s : s + n], then zeros; width is padded to whole vectors."""
     n_lanes = simd.lanes(out)
     for j in range(0, width, n_lanes):
-        simd.store(out, o + j, take(src, s + j, n - j))
+        simd.store(out, o + j, load_tail(src, s + j, n - j))

@@ -14,7 +14,7 @@ import numpy as np
 from numba import config
 
 from . import fork
-from .jit import njit
+from .jit import jitable
 from .primitives import maximum, minimum
 
 MAX_SHARDS = 8
@@ -26,17 +26,14 @@ BLOCK_FLOATS = 32_768      # floats of one working buffer of a block of steps: 1
 MIN_BLOCK_ROWS = 256       # rows of a block at least: the sums over rows reload C once per block
 
 
-@njit
+@jitable
 def shard_count(rows, hidden):
-    """Shards for `rows` rows: enough rows in each that reading the weights once per step is paid for.
-
-    Python, which plans passes, calls it as `shard_count.py_func`: a block has no machine code of its own.
-    """
+    """Shards for `rows` rows: enough rows in each that reading the weights once per step is paid for."""
     least = LEAST_ROWS if hidden <= 160 else 8 if hidden <= 320 else 32
     return maximum(1, minimum(MAX_SHARDS, rows // least))
 
 
-@njit
+@jitable
 def block_rows(width):
     """Rows (steps times sequences) of one block, whose working rows are `width` floats wide."""
     return maximum(MIN_BLOCK_ROWS, BLOCK_FLOATS // width)

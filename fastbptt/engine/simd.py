@@ -174,26 +174,31 @@ def flat(ctx, arr):
     return one(arr), codegen
 
 
+def emit_load(cx: Any, b: ir.IRBuilder, array_type: types.Array, array: ir.Value, i: ir.Value) -> ir.Value:
+    """IR of the vector that begins at element i of a flat array."""
+    vt = llvm_vector(array_type.dtype)
+    out = b.load(b.bitcast(pointer(cx, b, array_type, array, i, I64(vt.count)), vt.as_pointer()))
+    out.align = alignment(array_type.dtype)
+    return out
+
+
+def emit_store(cx: Any, b: ir.IRBuilder, array_type: types.Array, array: ir.Value, i: ir.Value, value: ir.Value) -> None:
+    """IR that stores a vector at element i of a flat array."""
+    p = pointer(cx, b, array_type, array, i, I64(value.type.count))
+    b.store(value, b.bitcast(p, value.type.as_pointer())).align = alignment(array_type.dtype)
+
+
 @intrinsic
 def load(ctx, arr, i):
     """The vector arr[i : i + lanes] of a flat array."""
-    v = Vec(arr.dtype)
-
-    def codegen(cx, b, sig, a):
-        vt = llvm_vector(v.dtype)
-        p = pointer(cx, b, arr, a[0], a[1], I64(v.lanes))
-        out = b.load(b.bitcast(p, vt.as_pointer()))
-        out.align = alignment(v.dtype)
-        return out
-    return v(arr, types.intp), codegen
+    return Vec(arr.dtype)(arr, types.intp), lambda cx, b, sig, a: emit_load(cx, b, arr, a[0], a[1])
 
 
 @intrinsic
 def store(ctx, arr, i, value):
     """arr[i : i + lanes] = value."""
     def codegen(cx, b, sig, a):
-        p = pointer(cx, b, arr, a[0], a[1], I64(value.lanes))
-        b.store(a[2], b.bitcast(p, a[2].type.as_pointer())).align = alignment(value.dtype)
+        emit_store(cx, b, arr, *a)
         return cx.get_dummy_value()
     return types.void(arr, types.intp, value), codegen
 
@@ -209,29 +214,38 @@ def _clamped(b: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
     return b.select(b.icmp_signed(">", n, I64(lanes)), I64(lanes), n)
 
 
+def emit_load_tail(cx: Any, b: ir.IRBuilder, array_type: types.Array, array: ir.Value, i: ir.Value, n: ir.Value) -> ir.Value:
+    """IR of the vector whose first n elements begin at element i, the others zero."""
+    v = Vec(array_type.dtype)
+    vt = llvm_vector(v.dtype)
+    p = b.bitcast(pointer(cx, b, array_type, array, i, _clamped(b, n, v.lanes)), vt.as_pointer())
+    ft = ir.FunctionType(vt, [vt.as_pointer(), I32, ir.VectorType(BOOL, v.lanes), vt])
+    fn = cgutils.get_or_insert_function(b.module, ft, f"llvm.masked.load.{_suffix(v)}.p0")
+    return b.call(fn, [p, I32(alignment(v.dtype)), _first(b, n, v.lanes), ir.Constant(vt, [0.0] * v.lanes)])
+
+
+def emit_store_tail(cx: Any, b: ir.IRBuilder, array_type: types.Array, array: ir.Value, i: ir.Value, value: ir.Value,
+                    n: ir.Value) -> None:
+    """IR that stores the first n elements of a vector at element i."""
+    v = Vec(array_type.dtype)
+    vt = llvm_vector(v.dtype)
+    p = b.bitcast(pointer(cx, b, array_type, array, i, _clamped(b, n, v.lanes)), vt.as_pointer())
+    ft = ir.FunctionType(ir.VoidType(), [vt, vt.as_pointer(), I32, ir.VectorType(BOOL, v.lanes)])
+    fn = cgutils.get_or_insert_function(b.module, ft, f"llvm.masked.store.{_suffix(v)}.p0")
+    b.call(fn, [value, p, I32(alignment(v.dtype)), _first(b, n, v.lanes)])
+
+
 @intrinsic
 def load_part(ctx, arr, i, n):
     """The first n elements from arr[i] on and zeros after them; memory beyond them is not read."""
-    v = Vec(arr.dtype)
-
-    def codegen(cx, b, sig, a):
-        vt = llvm_vector(v.dtype)
-        p = b.bitcast(pointer(cx, b, arr, a[0], a[1], _clamped(b, a[2], v.lanes)), vt.as_pointer())
-        ft = ir.FunctionType(vt, [vt.as_pointer(), I32, ir.VectorType(BOOL, v.lanes), vt])
-        fn = cgutils.get_or_insert_function(b.module, ft, f"llvm.masked.load.{_suffix(v)}.p0")
-        return b.call(fn, [p, I32(alignment(v.dtype)), _first(b, a[2], v.lanes), ir.Constant(vt, [0.0] * v.lanes)])
-    return v(arr, types.intp, types.intp), codegen
+    return Vec(arr.dtype)(arr, types.intp, types.intp), lambda cx, b, sig, a: emit_load_tail(cx, b, arr, *a)
 
 
 @intrinsic
 def store_part(ctx, arr, i, value, n):
     """arr[i : i + n] = the first n lanes of value; memory beyond them is not written."""
     def codegen(cx, b, sig, a):
-        vt = llvm_vector(value.dtype)
-        p = b.bitcast(pointer(cx, b, arr, a[0], a[1], _clamped(b, a[3], value.lanes)), vt.as_pointer())
-        ft = ir.FunctionType(ir.VoidType(), [vt, vt.as_pointer(), I32, ir.VectorType(BOOL, value.lanes)])
-        fn = cgutils.get_or_insert_function(b.module, ft, f"llvm.masked.store.{_suffix(value)}.p0")
-        b.call(fn, [a[2], p, I32(alignment(value.dtype)), _first(b, a[3], value.lanes)])
+        emit_store_tail(cx, b, arr, *a)
         return cx.get_dummy_value()
     return types.void(arr, types.intp, value, types.intp), codegen
 

@@ -91,6 +91,20 @@ def _seen(t: types.Type) -> types.Type:
     return Ref(t) if isinstance(t, types.BaseNamedTuple) else t
 
 
+@intrinsic(prefer_literal=True)
+def field(ctx, values, name):
+    """values.name, where the name is a constant that the caller's code does not spell out."""
+    kind = values.target if isinstance(values, Ref) else values
+    index = kind.fields.index(name.literal_value)
+    result = _seen(kind.types[index]) if isinstance(values, Ref) else kind.types[index]
+
+    def codegen(cx, b, sig, args):
+        if isinstance(values, Ref):
+            return _read(cx, b, values, args[0], I32(index), kind.types[index])
+        return impl_ret_borrowed(cx, b, result, b.extract_value(args[0], index))
+    return result(values, name), codegen
+
+
 @infer_getattr
 class _RefFields(AttributeTemplate):
     key = Ref

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..bptt.layers import turned
-from ..bptt.passes import forward
+from ..bptt.directions import reverse_sequences
+from ..bptt.api import forward
 from ..bptt.stack import Directions, Stack
 from ..cells import CELLS
 from ..errors import as_array, check_array, check_dtype, check_lengths
@@ -83,8 +83,8 @@ def run_node(node: Any, inputs: Sequence[Any]) -> tuple[Array | None, ...]:
     for d, (reverse, (cell, params)) in enumerate(zip(read.ways, _cells(read), strict=True)):
         states = [given[name][d] if name in given else np.zeros((X.shape[1], cell.hidden_size), X.dtype)
                   for name in ("initial_h", "initial_c")[:len(cell.state_type._fields)]]
-        tape = forward(cell, params, turned(X, lengths) if reverse else X, cell.state_type(*states), lengths)
-        outputs.append(np.where(valid, turned(tape.h, lengths) if reverse else tape.h, X.dtype.type(0)))
+        tape = forward(cell, params, reverse_sequences(X, lengths) if reverse else X, cell.state_type(*states), lengths)
+        outputs.append(np.where(valid, reverse_sequences(tape.h, lengths) if reverse else tape.h, X.dtype.type(0)))
         finals.append(tape.final)
     results = [np.stack(outputs, axis=1), *(np.stack(of_kind) for of_kind in zip(*finals, strict=True))]
     if read.batch_first:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..bptt.passes import backward, forward
+from ..bptt.api import backward, forward
 from ..bptt.tape import Tape
 from ..bptt.truncation import Truncation
 from ..cells.init import glorot

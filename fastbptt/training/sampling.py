@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bptt.passes import step
+from ..bptt.api import step
 from ..errors import as_array, check_one_direction, check_output_params, check_positive, is_stack
 from .losses import predictions
 from .model import ModelParams, SequenceModel

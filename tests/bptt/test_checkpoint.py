@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastbptt as fb
-from fastbptt.bptt.checkpoint import plan_schedule
+from fastbptt.bptt.schedule import plan_schedule
 
 CELLS = {"rnn": fb.RNN(3, 9, leak=0.5), "gru": fb.GRU(3, 9), "lstm": fb.LSTM(3, 9)}
 
@@ -42,7 +42,7 @@ def test_same_bits_and_as_function(name, T, B):
     want = fb.backward(cell, params, tape, dh, clip_state=50.0)
     budget = least_budget(lambda budget: fb.forward(cell, params, x, state, memory_budget=budget))
     small = fb.forward(cell, params, x, state, lengths, resets=resets, memory_budget=budget + budget // 20)
-    assert len(small.states) > 1 and np.array_equal(small.final.h, tape.final.h)
+    assert len(small.checkpoints) > 1 and np.array_equal(small.final.h, tape.final.h)
     assert_same_bits(fb.backward(cell, params, small, dh, clip_state=50.0), want)
     seen = []
 
@@ -67,7 +67,7 @@ def test_stacks_have_the_same_bits(dropout):
     tape = fb.forward(stack, params, x, **given)
     budget = least_budget(lambda budget: fb.forward(stack, params, x, memory_budget=budget))
     small = fb.forward(stack, params, x, **given, memory_budget=budget + budget // 20)
-    assert len(small.states) > 1 and all(np.array_equal(a, b) for p, q in zip(small.final, tape.final, strict=True)
+    assert len(small.checkpoints) > 1 and all(np.array_equal(a, b) for p, q in zip(small.final, tape.final, strict=True)
                                          for a, b in zip(p, q, strict=True))
     want = fb.backward(stack, params, tape, dh, clip_state=50.0)
     for errors in (dh, lambda start, stop, h: dh[start:stop]):

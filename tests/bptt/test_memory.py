@@ -8,8 +8,8 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 import fastbptt as fb
-from fastbptt.bptt.truncation import planned
-from fastbptt.cells.rows import TIME_PIECES
+from fastbptt.bptt.passes import _planned
+from fastbptt.cells.pieces import TIME_PIECES
 from fastbptt.engine.shards import MAX_SHARDS
 
 FORMS = {"full": None, "chunks": fb.Truncation.chunks(16), "window": fb.Truncation(16), "mixture": fb.Truncation(16, 4)}
@@ -17,7 +17,7 @@ FORMS = {"full": None, "chunks": fb.Truncation.chunks(16), "window": fb.Truncati
 
 def peak_of(call):
     """Bytes beyond what was there, at the worst moment; tracemalloc sees NumPy's allocations and those of compiled code."""
-    planned.cache_clear()      # what is made once is counted
+    _planned.cache_clear()      # what is made once is counted
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()

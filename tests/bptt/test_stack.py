@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import fastbptt as fb
 from fastbptt import reference as ref
-from fastbptt.arrays import Batch, longest_first
+from fastbptt.bptt.passes import group_passes
 from fastbptt.tree import tree_map
 
 SIZES = (3, 5, 4, 2)
@@ -49,7 +49,7 @@ def layers(stack, params):
 
 
 def factors(stack, tape):
-    return [np.where(kept, 1 / (1 - stack.dropout), 0) for kept in tape.kept if kept is not None]
+    return [np.where(kept, 1 / (1 - stack.dropout), 0) for kept in tape.masks if kept is not None]
 
 
 def flat(tree):
@@ -117,10 +117,10 @@ def test_truncation_in_several_shards(truncation):
 
 
 @pytest.mark.parametrize(("horizon", "stride", "lengths"), [(3, 3, [7, 6, 1]), (5, 2, [11, 4]), (4, 1, [9]), (9, 4, [8, 21])])
-def test_groups_hold_every_pass_once_and_windows_apart(horizon, stride, lengths):
+def test_groups_hold_every_pass_once_and_separate_windows(horizon, stride, lengths):
     truncation = fb.Truncation(horizon, stride)
     seen = []
-    for group in truncation.groups(np.array(lengths)):
+    for group in group_passes(np.array(lengths), truncation, False):
         steps = [(b, step) for b, end, _, stop in group.tolist() for step in range(stop, end)]
         assert len(steps) == len(set(steps))
         seen += map(tuple, group.tolist())
@@ -153,8 +153,8 @@ def test_dropout_follows_the_seed_and_keeps_the_mean():
     assert np.array_equal(h[0], h[1]) and not np.array_equal(h[0], h[2])
     assert np.array_equal(h[3], fb.forward(fb.Stack(stack.cells), params, x, state, seed=1).h)
     tape = fb.forward(stack, params, x, state, seed=1)
-    assert abs(tape.kept[0].mean() - 0.75) < 0.02 and tape.kept[1] is None
-    assert_close(tape.layers[1].batch.x, tape.layers[0].h * tape.kept[0] / 0.75)
+    assert abs(tape.masks[0].mean() - 0.75) < 0.02 and tape.masks[1] is None
+    assert_close(tape.layers[1].batch.x, tape.layers[0].h * tape.masks[0] / 0.75)
 
 
 def test_error_of_the_final_state():
@@ -237,14 +237,6 @@ def test_two_directions_refuse_truncation_and_steps():
         fb.step(stack, params, x[0])
 
 
-def with_resets(stack, params, x, state, lengths, resets):
-    """`forward` with resets, past its checks."""
-    T, B = x.shape[:2]
-    lengths = np.full(B, T) if lengths is None else lengths
-    batch = Batch(x, lengths, longest_first(lengths), resets, np.empty((0, 0, 0)))
-    return stack.run_forward(params, batch, state, None)
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 12), st.integers(1, 4), KINDS_DRAWN, st.data())
 def test_resets_of_layers_equal_the_reference(seed, depth, T, B, kinds, data):
@@ -253,7 +245,7 @@ def test_resets_of_layers_equal_the_reference(seed, depth, T, B, kinds, data):
     resets, lengths = rng.random((T, B)) < 0.3, rng.integers(1, T + 1, size=B)
     horizon = data.draw(st.integers(1, T))
     truncation = data.draw(st.sampled_from([None, (horizon, data.draw(st.integers(1, horizon)))]))
-    tape = with_resets(stack, params, x, state, lengths, resets)
+    tape = fb.forward(stack, params, x, state, lengths, resets=resets)
     want = ref.stack_forward(layers(stack, params), x, state, lengths, resets)
     assert_close(tape.h, want.h[1:])
     grads = fb.backward(stack, params, tape, dh, None if truncation is None else fb.Truncation(*truncation))
@@ -264,7 +256,7 @@ def test_a_reset_parts_both_directions_into_sequences_of_their_own():
     stack, params, x, state, dh = make(9, 2, 9, 2, True)
     resets = np.zeros((9, 2), bool)
     resets[4] = True
-    tape = with_resets(stack, params, x, state, None, resets)
+    tape = fb.forward(stack, params, x, state, resets=resets)
     grads = fb.backward(stack, params, tape, dh)
     halves = [fb.forward(stack, params, x[part], state) for part in (slice(0, 4), slice(4, 9))]
     first, second = (fb.backward(stack, params, half, dh[part])

@@ -5,10 +5,9 @@ import numpy as np
 from numba import njit
 
 import fastbptt as fb
-from fastbptt.arrays import NO_RESETS, NONE, Batch, Grads
-from fastbptt.bptt.truncation import plan_passes
+from fastbptt.arrays import NO_RESETS, NONE, Batch, Errors, Grads
+from fastbptt.bptt.passes import plan_passes
 from fastbptt.cells import scan_backward, scan_forward
-from fastbptt.cells.protocol import Errors
 from fastbptt.engine import activations
 
 
@@ -32,7 +31,7 @@ def test_equals_forward_and_backward():
     tape = cell.empty_tape(8, 3, np.float64)
     tape.h[0] = 0
     batch = Batch(x, np.full(3, 8), np.arange(3), NO_RESETS, NONE[np.dtype(np.float64)])
-    passes = plan_passes(batch, fb.Truncation.chunks(3), cell.hidden_size)
+    passes = plan_passes(batch.lengths, 8, fb.Truncation.chunks(3), cell.hidden_size)
     grads = Grads(fb.RNNParams(*map(np.zeros_like, params)), np.zeros_like(x), fb.RNNState(np.zeros((3, 7))))
     errors = Errors(np.empty((8, 3, 7)), fb.RNNState(np.zeros((3, 7))), grads.state)
     whole_gradient(tape, batch, initial, params, cell.options, passes, grads, errors)

@@ -1,12 +1,25 @@
-"""The errors that passes carry from step to step: clipped, left at resets and at the first step."""
+"""Working states and errors: read from the arrays of a call, clipped, handed on at resets and at the first step."""
 from __future__ import annotations
 
 import numpy as np
 
 from ..engine import simd
 from ..engine.jit import njit
-from ..engine.panels import add_row
-from .rows import steps_here
+from ..engine.panels import add_row, gather_row
+from ..engine.primitives import maximum, minimum
+
+
+@njit(forceinline=True)
+def steps_here(batch, b, T):
+    """How many of the T steps of these arrays sequence b takes part in."""
+    return minimum(maximum(batch.lengths[b] - batch.start, 0), T)
+
+
+@njit
+def load_state(state, i, source, b, dims):
+    """Row i of the working states becomes row b of `source`, arrays (rows, H)."""
+    for k in range(len(source)):
+        gather_row(state, i * dims.state_row + k * dims.Hp, dims.Hp, simd.flat(source[k]), b * dims.H, dims.H)
 
 
 @njit

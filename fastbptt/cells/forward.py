@@ -1,4 +1,4 @@
-"""The loop over time, once for every cell. The type of the `Params` tuple chooses the cell, see `protocol.py`."""
+"""The loop over time, once for every cell: the type of the `Params` tuple chooses its form (`form.py`)."""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -12,16 +12,20 @@ from ..engine.panels import add_row, copy_row, gather_row
 from ..engine.primitives import empty, maximum, minimum
 from ..engine.shards import block_rows, shard_count
 from ..engine.tuples import refer
+from .buffers import ForwardWork, Panels, measure
+from .form import layout
 from .inputs import input_rows, pack_inputs
-from .protocol import ForwardWork, Panels, measure, pack_forward, start_rows, step_forward
-from .rows import Block, block_steps, crew_of, load_state, steps_here
+from .pieces import Block, block_steps, time_pieces
+from .recurrent import pack_forward
+from .states import load_state, steps_here
+from .step import step_forward
 
 
 class Forward(NamedTuple):
     """What the shards of a forward scan share."""
 
     shards: int
-    crew: Any
+    pieces: Any
     panels: Any
     tape: Any
     batch: Any
@@ -31,14 +35,14 @@ class Forward(NamedTuple):
 
 
 @njit
-def list_places(places, rows, lengths, start, stop, B):
-    """`places` of the steps start+1 … stop of the rows still running, step after step; returns how many."""
+def list_steps(index, rows, lengths, start, stop, B):
+    """The flat indices of the steps start+1 … stop of the rows still running, step after step; returns how many."""
     m, n = 0, rows.size
     for t in range(start, stop):
         while n > 0 and lengths[n - 1] <= t:
             n -= 1
         for i in range(n):
-            places[m] = t * B + rows[i]
+            index[m] = t * B + rows[i]
             m += 1
     return m
 
@@ -51,13 +55,13 @@ def forward_shard(shard, job):
     n = (order.size - shard + shards - 1) // shards
     rows, lengths = empty(n, np.int64), empty(n, np.int64)
     size = block_rows(d.row + maximum(d.x_row, d.Hp))
-    steps = minimum(d.T, block_steps(job.crew, (order.size + shards - 1) // shards, d))
+    steps = minimum(d.T, block_steps(job.pieces, (order.size + shards - 1) // shards, d))
     dtype = job.params.U.dtype
     for i in range(n):
         rows[i] = order[shard + i * shards]
         lengths[i] = steps_here(job.batch, rows[i], d.T)
     work = ForwardWork(empty(steps * n * d.row, dtype), empty(n * d.state_row, dtype), job.panels.state,
-                       empty(steps * n, np.int64), empty(job.crew.pieces * minimum(size, steps * n) * d.x_row, dtype))
+                       empty(steps * n, np.int64), empty(job.pieces.count * minimum(size, steps * n) * d.x_row, dtype))
     step_through(rows, lengths, steps, work, job, d)
 
 
@@ -72,31 +76,31 @@ def load_first(state, i, tape, states, b, dims):
 def prepare(piece, block):
     """Working rows of one piece of a block: what does not depend on the state."""
     job, work = block.job, block.work
-    batch, params, pieces, m = job.batch, job.params, job.crew.pieces, block.filled
+    batch, params, pieces, m = job.batch, job.params, job.pieces.count, block.filled
     d = measure(params, job.tape, job.initial)
     size = work.inputs.size // d.x_row // pieces
     stop = m * (piece + 1) // pieces
     for first in range(m * piece // pieces, stop, size):
         count = minimum(size, stop - first)
-        z, places = work.z[first * d.row:], work.places[first:]
-        input_rows(batch.x, z, work.inputs[piece * size * d.x_row:], job.panels.inputs, params, places, count, d)
-        start_rows(params, z, count, d)
+        z, index = work.z[first * d.row:], work.index[first:]
+        input_rows(batch.x, z, work.inputs[piece * size * d.x_row:], job.panels.inputs, params, index, count, d)
+        clear_columns(z, layout(params), count, d)
         if batch.noise.size > 0:
-            add_noise(z, batch.noise, places, count, d)
+            add_noise(z, batch.noise, index, count, d)
 
 
 @njit
 def step_through(rows, lengths, steps, work, job, d):
     """Blocks of `steps` steps: first what does not depend on the state, for all of them, then step after step."""
     w, n = refer(work), rows.size
-    batch, crew = job.batch, job.crew
+    batch, pieces = job.batch, job.pieces
     has_resets = batch.resets.size > 0
     for i in range(n):
         load_first(w.state, i, job.tape, len(job.initial), rows[i], d)
     for start in range(0, lengths[0], steps):
         stop = minimum(start + steps, lengths[0])
-        m = list_places(w.places, rows, lengths, start, stop, d.B)
-        run_shards(prepare, Block(0, m, w, job), crew.pieces, crew.threads, crew.launcher)
+        m = list_steps(w.index, rows, lengths, start, stop, d.B)
+        run_shards(prepare, Block(0, m, w, job), pieces.count, pieces.threads, pieces.launcher)
         first = 0
         for t in range(start, stop):
             while lengths[n - 1] <= t:
@@ -111,11 +115,20 @@ def step_through(rows, lengths, steps, work, job, d):
 
 
 @njit
-def add_noise(z, noise, places, count, dims):
+def clear_columns(z, lay, count, dims):
+    """Zeros in the columns that do not receive U x."""
+    first, stop = lay.input_columns * dims.Hp, lay.columns * dims.Hp
+    for m in range(count):
+        for j in range(first, stop, simd.lanes(z)):
+            simd.store(z, m * dims.row + j, simd.splat(0, z))
+
+
+@njit
+def add_noise(z, noise, index, count, dims):
     """Add the noise to the pre-activations (cells with one gate)."""
     flat = simd.flat(noise)
     for m in range(count):
-        add_row(z, m * dims.row, flat, places[m] * dims.H, dims.H)
+        add_row(z, m * dims.row, flat, index[m] * dims.H, dims.H)
 
 
 @njit
@@ -161,6 +174,6 @@ def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
     d = measure(params, tape, initial)
     panels = forward_panels(batch, params, d)
     shards = shard_count(d.B, d.H)
-    crew = crew_of(shards, batch, d, threads, launcher)
-    run_shards(forward_shard, Forward(shards, crew, panels, tape, batch, initial, params, options),
+    pieces = time_pieces(shards, batch, d, threads, launcher)
+    run_shards(forward_shard, Forward(shards, pieces, panels, tape, batch, initial, params, options),
                shards, threads, launcher)

@@ -1,0 +1,83 @@
+"""What all cells have in common as configurations; a single cell answers like a stack of one layer."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..arrays import NONE, Array, Options
+from .form import FORMS, Form
+
+
+class Cell:
+    """The configuration of a layer: sizes and options, no arrays (constant masks at most)."""
+
+    params_type: Any
+    state_type: ClassVar[type]
+    tape_type: ClassVar[type]
+    gates: ClassVar[int]
+    """Gates of U."""
+    candidate: ClassVar[int | None] = None
+    """Which of the saved vectors is the tanh of what the step adds to the state."""
+    memory_bias: ClassVar[str] = ""
+    """The bias that makes the cell keep its state for longer, in words."""
+    input_size: int
+    hidden_size: int
+    mask: Any = None
+    bidirectional: ClassVar[bool] = False
+    dropout: ClassVar[float] = 0.0
+
+    @property
+    def options(self) -> Options:
+        """What the scans know of the configuration."""
+        return Options()
+
+    @property
+    def form(self) -> Form:
+        """The arithmetic."""
+        return FORMS[self.params_type]
+
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """The cell of every layer."""
+        return (self,)
+
+    def flatten(self, entries: Any) -> list[Any]:
+        """What belongs to the cell, as a list of one entry for every scan."""
+        return [entries]
+
+    def per_layer(self, entries: Iterable[Any]) -> Any:
+        """The opposite of `flatten`."""
+        return next(iter(entries))
+
+    def apply_mask(self, params: Any) -> Any:
+        """The parameters with 0 for connections that do not exist."""
+        return params if self.mask is None else params._replace(W=np.where(self.mask, params.W, params.W.dtype.type(0)))
+
+    def mask_gradient(self, dW: Array) -> None:
+        """Connections that do not exist have no gradient."""
+        if self.mask is not None:
+            dW[~self.mask] = 0
+
+    def project(self, params: Any) -> Any:
+        """The nearest parameters that the options allow: the parameters themselves, where nothing restricts them."""
+        return params
+
+    def empty_tape(self, T: int, B: int, dtype: Any) -> Any:
+        """An uninitialised tape for the scans: the states of steps 0 … T, then what is saved of every step."""
+        H = self.hidden_size
+        states = [np.empty((T + 1, B, H), dtype) for _ in self.state_type._fields]  # type: ignore[attr-defined]
+        return self.tape_type(*states, np.empty((T, B, self.form.saved * H), dtype) if self._saves else NONE[np.dtype(dtype)])
+
+    @property
+    def _saves(self) -> bool:
+        return True
+
+
+def scans_of(cell: Any) -> Iterator[tuple[Any, bool]]:
+    """(cell, whether it reads backwards) for every scan of a call: layer after layer, forward before reverse."""
+    for layer in cell.layers:
+        yield layer, False
+        if cell.bidirectional:
+            yield layer, True

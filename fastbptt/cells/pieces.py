@@ -1,0 +1,55 @@
+"""How a scan is cut in time: blocks of steps, and pieces of a block for the products of a single shard."""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..engine.jit import jitable
+from ..engine.primitives import maximum, minimum
+from ..engine.shards import block_rows
+
+PASS_ROWS = 64       # rows that step back together: their errors stay in the first-level cache
+TIME_PIECES = 4      # pieces of time among which the products of a single shard are dealt out
+TIME_ROWS = 1024     # steps times rows between two such deals
+TIME_FLOPS = 4e6     # of the products of a call: less is not worth the wait for other threads (docs/performance.md)
+
+
+class TimePieces(NamedTuple):
+    """The products of a block of steps: cut into so many pieces of time, on so many threads of `launcher` (0: the shard's own)."""
+
+    count: int
+    threads: int
+    launcher: int
+
+
+@jitable
+def time_pieces(shards, batch, d, threads, launcher):
+    """Of a single shard, whose steps have to wait for each other, all threads do the products if these are worth the wait.
+
+    Depends on the whole lengths, so that a call over a segment of the steps adds up the same.
+    """
+    longest = batch.lengths[batch.order[0]]
+    if shards == 1 and 2.0 * longest * d.B * d.row * (d.Hp + 2 * d.I) >= TIME_FLOPS:
+        return TimePieces(TIME_PIECES, threads, launcher)
+    return TimePieces(1, 1, 0)
+
+
+@jitable
+def block_steps(pieces, rows, d):
+    """Steps of a block of full scans in which the largest shard has so many rows: what a segment has to be a multiple of.
+
+    A power of two, so that one number is a multiple for all layers of a stack.
+    """
+    most = TIME_ROWS if pieces.count > 1 else block_rows(d.row + maximum(d.x_row, d.Hp))
+    steps = 1
+    while 2 * steps * minimum(rows, PASS_ROWS) <= most:
+        steps *= 2
+    return steps
+
+
+class Block(NamedTuple):
+    """The first `filled` rows of `work`, which a shard of a job deals out in pieces."""
+
+    shard: int
+    filled: int
+    work: Any
+    job: Any

@@ -1,0 +1,275 @@
+"""One step of n rows, forward and back, for every cell: the product with W and the point function of each unit."""
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine import simd
+from ..engine.columns import add_columns, load_columns, load_each, store_columns, store_each
+from ..engine.gemm import rows_times_panels
+from ..engine.jit import njit, overload
+from ..engine.panels import vectors_in
+from ..engine.tuples import field
+from .form import form_of, layout
+
+# ---------------------------------------------------------------------------------------------- arrays of a cell
+
+
+def states_of(params: Any, arrays: Any) -> Any:
+    """The state arrays of a tape or a State, flat, as a tuple."""
+    raise NotImplementedError
+
+
+@overload(states_of)
+def _states_of(params, arrays):
+    form = form_of(params)
+    if form is None:
+        return None
+    return _first_states(form.states)
+
+
+def _first_states(count: int) -> Any:
+    if count == 1:
+        return lambda params, arrays: (simd.flat(arrays[0]),)
+    last = count - 1
+    fewer = njit(_first_states(last))
+    return lambda params, arrays: fewer(params, arrays) + (simd.flat(arrays[last]),)
+
+
+def load_extra(params: Any, flat: Any, j: Any, dims: Any) -> Any:
+    """The own parameters of units j …, a tuple of vectors."""
+    raise NotImplementedError
+
+
+@overload(load_extra)
+def _load_extra(params, flat, j, dims):
+    form = form_of(params)
+    if form is None:
+        return None
+    count = form.extra_count
+    if count == 0:
+        return lambda params, flat, j, dims: ()
+    return lambda params, flat, j, dims: load_columns(flat, j, dims.H, dims.H - j, count)
+
+
+def load_saved(params: Any, flat: Any, index: Any, j: Any, dims: Any) -> Any:
+    """What was saved of units j … at the step with this flat index; zeros, where nothing was."""
+    raise NotImplementedError
+
+
+@overload(load_saved)
+def _load_saved(params, flat, index, j, dims):
+    form = form_of(params)
+    if form is None:
+        return None
+    count = form.saved
+    return lambda params, flat, index, j, dims: load_columns(flat, index * count * dims.H + j, dims.H,
+                                                             dims.H - j if flat.size > 0 else 0, count)
+
+
+# ---------------------------------------------------------------------------------------------- forward
+
+
+def step_forward(params: Any, options: Any, tape: Any, work: Any, dims: Any, first: Any, n: Any) -> Any:
+    """One step of n rows, rows first … first+n−1 of the block: product with the state, gates, new state."""
+    raise NotImplementedError
+
+
+@overload(step_forward)
+def _step_forward(params, options, tape, work, dims, first, n):
+    form = form_of(params)
+    if form is None:
+        return None
+    inner = form.inner is not None
+
+    def plain(params, options, tape, work, dims, first, n):
+        lay = layout(params)
+        rows_times_panels(work.z, first * dims.row + lay.recurrent_first * dims.Hp, dims.row, work.state, 0, dims.state_row, n,
+                          dims.H, work.weights, 0, vectors_in(lay.recurrent * dims.Hp, work.z), True)
+        update_states(params, options, tape, work, first, n, dims)
+
+    def nested(params, options, tape, work, dims, first, n):
+        lay, at = layout(params), first * dims.row
+        rows_times_panels(work.z, at + lay.recurrent_first * dims.Hp, dims.row, work.state, 0, dims.state_row, n, dims.H,
+                          work.weights, 0, vectors_in((lay.recurrent - 1) * dims.Hp, work.z), True)
+        enter(params, options, work, first, n, dims)
+        rows_times_panels(work.z, at + (lay.columns - 2) * dims.Hp, dims.row, work.z, at + (lay.columns - 1) * dims.Hp, dims.row,
+                          n, dims.H, work.weights, dims.H * (lay.recurrent - 1) * dims.Hp, vectors_in(dims.Hp, work.z), True)
+        update_states(params, options, tape, work, first, n, dims)
+    return nested if inner else plain
+
+
+def update_states(params: Any, options: Any, tape: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
+    """n rows: new states and what is saved into the tape, the states into the working state too."""
+    raise NotImplementedError
+
+
+@overload(update_states)
+def _update_states(params, options, tape, work, first, n, dims):
+    form = form_of(params)
+    if form is None:
+        return None
+    columns, states, count, point, name = form.layout.columns, form.states, form.saved, form.point_forward, form.extra or "b"
+
+    def update(params, options, tape, work, first, n, dims):
+        arrays, saved, extra = states_of(params, tape), simd.flat(tape[states]), simd.flat(field(params, name))
+        H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.z)
+        for i in range(n):
+            index = work.index[first + i]
+            z, s = (first + i) * dims.row, i * dims.state_row
+            for j in range(0, Hp, lanes):
+                old = load_columns(work.state, s + j, Hp, lanes, states)
+                new, keep = point(options, load_columns(work.z, z + j, Hp, lanes, columns), old,
+                                  load_extra(params, extra, j, dims))
+                store_columns(work.state, s + j, Hp, new, lanes)
+                store_each(arrays, (index + dims.B) * H + j, new, H - j)
+                if saved.size > 0:
+                    store_columns(saved, index * count * H + j, H, keep, H - j)
+    return update
+
+
+def enter(params: Any, options: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
+    """n rows of a cell with a second product: its first gate, activated, and what that product multiplies."""
+    raise NotImplementedError
+
+
+@overload(enter)
+def _enter(params, options, work, first, n, dims):
+    form = form_of(params)
+    if form is None or form.inner is None:
+        return None
+    columns, states, forward = form.layout.columns, form.states, form.inner.forward
+
+    def entering(params, options, work, first, n, dims):
+        Hp, lanes = dims.Hp, simd.lanes(work.z)
+        for i in range(n):
+            z, s = (first + i) * dims.row, i * dims.state_row
+            for j in range(0, Hp, lanes):
+                gate, value = forward(options, load_columns(work.z, z + j, Hp, lanes, columns),
+                                      load_columns(work.state, s + j, Hp, lanes, states))
+                simd.store(work.z, z + j, gate)
+                simd.store(work.z, z + (columns - 1) * Hp + j, value)
+    return entering
+
+
+# ---------------------------------------------------------------------------------------------- backward
+
+
+def step_backward(params: Any, options: Any, tape: Any, initial: Any, work: Any, dims: Any, first: Any, n: Any) -> Any:
+    """One step back of n rows: `work.carry` from ∂L/∂state_t to ∂L/∂state_{t−1}, ∂L/∂(gates) into `work.delta`."""
+    raise NotImplementedError
+
+
+@overload(step_backward)
+def _step_backward(params, options, tape, initial, work, dims, first, n):
+    form = form_of(params)
+    if form is None:
+        return None
+    direct = form.direct
+
+    def plain(params, options, tape, initial, work, dims, first, n):
+        lay = layout(params)
+        update_errors(params, options, tape, initial, work, first, n, dims)
+        rows_times_panels(work.carry, 0, dims.state_row, work.delta, first * dims.row + lay.recurrent_first * dims.Hp, dims.row,
+                          n, lay.recurrent * dims.Hp, work.weights, 0, vectors_in(dims.Hp, work.carry), direct(options))
+
+    def nested(params, options, tape, initial, work, dims, first, n):
+        lay, at = layout(params), first * dims.row
+        gates = (lay.recurrent - 1) * dims.Hp
+        update_errors(params, options, tape, initial, work, first, n, dims)
+        rows_times_panels(work.delta, at + (lay.columns - 1) * dims.Hp, dims.row, work.delta, at + (lay.columns - 2) * dims.Hp,
+                          dims.row, n, dims.Hp, work.weights, gates * dims.Hp, vectors_in(dims.Hp, work.delta), False)
+        leave(params, tape, initial, work, first, n, dims)
+        rows_times_panels(work.carry, 0, dims.state_row, work.delta, at + lay.recurrent_first * dims.Hp, dims.row, n, gates,
+                          work.weights, 0, vectors_in(dims.Hp, work.carry), True)
+    return nested if form.inner is not None else plain
+
+
+@njit(forceinline=True)
+def old_states(arrays, initial, before, j, dims):
+    """The states before a step: of row `before` of `arrays`, or where it is negative of row −1−before of `initial`."""
+    if before >= 0:
+        return load_each(arrays, before * dims.H + j, dims.H - j)
+    return load_each(initial, (-1 - before) * dims.H + j, dims.H - j)
+
+
+def update_errors(params: Any, options: Any, tape: Any, initial: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
+    """n rows: δ from the error carried, of which the part that does not pass through W stays."""
+    raise NotImplementedError
+
+
+@overload(update_errors)
+def _update_errors(params, options, tape, initial, work, first, n, dims):
+    form = form_of(params)
+    if form is None:
+        return None
+    states, point, name = form.states, form.point_backward, form.extra or "b"
+
+    def update(params, options, tape, initial, work, first, n, dims):
+        arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
+        extra = simd.flat(field(params, name))
+        H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.delta)
+        for i in range(n):
+            index, before = work.index[first + i], work.before[first + i]
+            delta, s = (first + i) * dims.row, i * dims.state_row
+            for j in range(0, Hp, lanes):
+                d, direct = point(options, load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
+                                  load_each(arrays, (index + dims.B) * H + j, H - j), load_extra(params, extra, j, dims),
+                                  load_columns(work.carry, s + j, Hp, lanes, states))
+                store_columns(work.delta, delta + j, Hp, d, lanes)
+                store_columns(work.carry, s + j, Hp, direct, lanes)
+    return update
+
+
+def leave(params: Any, tape: Any, initial: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
+    """n rows of a cell with a second product: from the error of what it multiplied to its first gate's δ and to h."""
+    raise NotImplementedError
+
+
+@overload(leave)
+def _leave(params, tape, initial, work, first, n, dims):
+    form = form_of(params)
+    if form is None or form.inner is None:
+        return None
+    last, states, backward = form.layout.columns - 1, form.states, form.inner.backward
+
+    def leaving(params, tape, initial, work, first, n, dims):
+        arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
+        Hp = dims.Hp
+        for i in range(n):
+            index, before = work.index[first + i], work.before[first + i]
+            delta, s = (first + i) * dims.row, i * dims.state_row
+            for j in range(0, Hp, simd.lanes(work.delta)):
+                d, h = backward(load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
+                                simd.load(work.delta, delta + last * Hp + j))
+                simd.store(work.delta, delta + j, d)
+                simd.store(work.carry, s + j, simd.load(work.carry, s + j) + h)
+    return leaving
+
+
+# ---------------------------------------------------------------------------------------------- the units' own parameters
+
+
+def extra_gradients(params: Any, tape: Any, initial: Any, sums: Any, at: Any, work: Any, count: Any, dims: Any) -> Any:
+    """Add the gradients of the units' own parameters from `count` rows of δ to sums[at:]; nothing, where there are none."""
+    raise NotImplementedError
+
+
+@overload(extra_gradients)
+def _extra_gradients(params, tape, initial, sums, at, work, count, dims):
+    form = form_of(params)
+    if form is None:
+        return None
+    if not form.extra:
+        return lambda params, tape, initial, sums, at, work, count, dims: None
+    columns, backward = form.layout.columns, form.extra_backward
+
+    def gradients(params, tape, initial, sums, at, work, count, dims):
+        arrays, firsts = states_of(params, tape), states_of(params, initial)
+        Hp, lanes = dims.Hp, simd.lanes(sums)
+        for m in range(count):
+            for j in range(0, Hp, lanes):
+                add_columns(sums, at + j, Hp, backward(
+                    load_columns(work.delta, m * dims.row + j, Hp, lanes, columns),
+                    old_states(arrays, firsts, work.before[m], j, dims),
+                    load_each(arrays, (work.index[m] + dims.B) * dims.H + j, dims.H - j)))
+    return gradients
