@@ -19,7 +19,7 @@ from ..errors import (
     check_tape,
     first_array,
 )
-from .execute import Execution, Run
+from .execute import Execution, Run, Scan, scans_of
 from .plan import FORWARD, Action, plan_backward, plan_checkpoints, plan_segments
 from .schedule import schedule_for
 from .tape import CheckpointTape, StackTape, Tape
@@ -77,27 +77,29 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     noise = check_noise(cell, noise, x.shape[0], x.shape[1], dtype)
     resets, noise = NO_RESETS if resets is None else resets, NONE[dtype] if noise is None else noise
     batch = Batch(x, steps, longest_first(steps), resets, noise)
-    tape = (_forward(cell, params, batch, initial, seed) if memory_budget is None else
-            _forward_within(memory_budget, cell, params, batch, initial, seed))
-    tape.checked = given, params
+    scans = scans_of(cell, params, initial)
+    tape = (_forward(cell, scans, batch, initial, seed) if memory_budget is None else
+            _forward_within(memory_budget, cell, scans, batch, initial, seed))
+    tape.checked = given, scans
     return tape
 
 
-def _forward(cell: Any, params: Any, batch: Batch, initial: Any, seed: int | None) -> Tape:
-    execution = Execution(cell, params, batch, initial, seed)
+def _forward(cell: Any, scans: list[Scan], batch: Batch, initial: Any, seed: int | None) -> Tape:
+    execution = Execution(cell, scans, batch, seed)
     execution.run([Action(FORWARD, 0, batch.x.shape[0])])
-    tapes = [Tape(scan.cell, run.arrays, run.batch, scan.initial) for scan, run in
-             zip(execution.scans, execution.runs, strict=True)]
+    runs = execution.runs
     if cell.layers[0] is cell:
-        return tapes[0]
+        return Tape(cell, runs[0].arrays, batch, initial)
+    tapes = [Tape(scan.cell, run.arrays, run.batch, own)
+             for scan, run, own in zip(scans, runs, cell.flatten(initial), strict=True)]
     return StackTape(cell, batch, tapes, execution.masks, execution.h)
 
 
-def _forward_within(memory_budget: int | str, cell: Any, params: Any, batch: Batch, initial: Any, seed: int | None) -> Tape:
+def _forward_within(memory_budget: int | str, cell: Any, scans: list[Scan], batch: Batch, initial: Any, seed: int | None) -> Tape:
     check_budget_possible(cell, None)
     T = batch.x.shape[0]
-    schedule = schedule_for(cell, cell.flatten(params), batch, memory_budget)
-    execution = Execution(cell, params, batch, initial, seed, min(T, schedule.segment))
+    schedule = schedule_for(cell, [scan.params for scan in scans], batch, memory_budget)
+    execution = Execution(cell, scans, batch, seed, min(T, schedule.segment))
     execution.run(plan_checkpoints(schedule, T))
     final = cell.per_layer(scan.cell.state_type(*state) for scan, state in zip(execution.scans, execution.states, strict=True))
     return CheckpointTape(cell, batch, initial, seed, schedule, execution.checkpoints, final)
@@ -152,9 +154,12 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     P. J. Werbos, "Backpropagation through time: what it does and how to do it", Proceedings of the IEEE 78(10), 1990;
     R. J. Williams and J. Peng, Neural Computation 2(4), 1990.
     """
-    params = tape.checked[1] if isinstance(tape, Tape) and params is tape.checked[0] else check_params(cell, params)
-    dtype = first_array(params).dtype
+    scans = tape.checked[1] if isinstance(tape, Tape) and params is tape.checked[0] else None
+    checked = check_params(cell, params) if scans is None else None
+    dtype = first_array(checked).dtype if scans is None else scans[0].dtype
     check_tape(cell, tape, Tape, dtype)
+    if scans is None:
+        scans = scans_of(cell, checked, tape.initial)
     truncation = check_horizon(truncation)
     T, B = tape.batch.x.shape[:2]
     segmented = isinstance(tape, CheckpointTape)
@@ -165,11 +170,11 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     batch = tape.batch
     if isinstance(tape, CheckpointTape):
         check_budget_possible(cell, truncation if truncation is not FULL else None)
-        execution = Execution(cell, params, batch, tape.initial, tape.seed, min(T, tape.schedule.segment))
+        execution = Execution(cell, scans, batch, tape.seed, min(T, tape.schedule.segment))
         execution.checkpoints = list(tape.checkpoints)
         actions: Any = plan_segments(cell, batch.lengths, tape.schedule, T)
     else:
-        execution = Execution(cell, params, batch, tape.initial)
+        execution = Execution(cell, scans, batch)
         execution.runs = [Run(scan.batch, scan.arrays) for scan in tape.scans]
         execution.masks = tape.masks
         actions = plan_backward(cell, batch.lengths, T, truncation, clip > 0)

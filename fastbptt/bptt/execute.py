@@ -1,13 +1,13 @@
 """The one loop over a plan: every segment through all layers, forward and back, with masks, dropout, clipping and threads."""
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import Array, Batch, Grads, Passes
-from ..cells.cell import scans_of
 from ..engine.shards import enter_threads, leave_threads
 from ..errors import check_array
 from .directions import reverse_batch, reverse_sequences
@@ -27,83 +27,59 @@ class Run(NamedTuple):
 
 
 class Scan:
-    """One cell of a call, in one direction."""
+    """One cell of a call, in one direction: what does not change while the call goes on."""
 
-    __slots__ = ("buffer", "cell", "dparams", "dstate", "initial", "kernels", "params", "reverse", "sums")
+    __slots__ = ("cell", "dtype", "forward_kernel", "backward_kernel", "initial", "params", "reverse", "work")
 
     def __init__(self, cell: Any, reverse: bool, params: Any, initial: Any):
-        self.cell, self.reverse, self.initial = cell, reverse, initial
-        self.params = tuple(cell.apply_mask(params))
-        self.kernels = kernels_of(cell.tape_type, cell.state_type, cell.params_type)
-        self.buffer: Any = None
-
-    @property
-    def dtype(self) -> Any:
-        return self.params[0].dtype
-
-    def tape(self, steps: int, longest: int | None) -> Any:
-        """Room for the steps of a segment: of its own, or where there are several the same again and again."""
-        B = self.initial[0].shape[0]
-        if longest is None:
-            return self.cell.empty_tape(steps, B, self.dtype)
-        if self.buffer is None:
-            self.buffer = self.cell.empty_tape(longest, B, self.dtype)
-        states = len(self.initial)
-        return self.cell.tape_type(*[a[:steps + (k < states)] if a.size else a for k, a in enumerate(self.buffer)])
-
-    def threads(self, T: int, per_step: int, rows: int) -> tuple[int, int]:
-        """Threads and launcher for `rows` rows together, with `per_step` products with W and with U a step."""
-        cell, B = self.cell, self.initial[0].shape[0]
+        self.cell, self.reverse, self.initial = cell, reverse, tuple(initial)
+        self.params = tuple(params if cell.mask is None else cell.apply_mask(params))
+        self.dtype = self.params[0].dtype
+        self.forward_kernel, self.backward_kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type)
         hidden = cell.hidden_size
-        return enter_threads(2 * per_step * T * B * cell.gates * hidden * (hidden + cell.input_size), rows)
+        self.work = 2 * cell.gates * hidden * (hidden + cell.input_size)
+        """FLOPs of a row's products with W and with U."""
 
-    def forward(self, batch: Batch, state: Any, longest: int | None) -> Run:
-        """The scan over a segment that begins with this state."""
+    def forward(self, batch: Batch, arrays: Any) -> None:
+        """All steps of a batch into the arrays of a tape; where it is not the first segment, row 0 has the state before it."""
         T, B = batch.x.shape[:2]
-        arrays = self.tape(T, longest)
-        if batch.start > 0:
-            for saved, first in zip(arrays, state, strict=False):
-                saved[0] = first
-        threads, launcher = self.threads(T, 1, B)
+        threads, launcher = enter_threads(self.work * T * B, B)
         try:
-            self.kernels.forward(tuple(arrays), tuple(batch), tuple(self.initial), self.params, tuple(self.cell.options), threads,
-                                 launcher)
+            self.forward_kernel(tuple(arrays), tuple(batch), self.initial, self.params, tuple(self.cell.options), threads,
+                                launcher)
         finally:
             leave_threads(launcher)
-        return Run(batch, arrays)
 
-    def start_gradients(self, dx_shape: Any = None) -> None:
-        """Zeros for a backward call to add to."""
-        dtype = self.dtype
-        self.dparams = tuple([np.zeros(a.shape, dtype) for a in self.params])
-        self.dstate = tuple([np.zeros(a.shape, dtype) for a in self.initial])
-
-    def backward(self, run: Run, passes: Passes, dx: Array, dh: Array, incoming: Any, clip: float, first: bool,
-                 last: bool) -> Any:
-        """The error that leaves the segment; `first` and `last` say whether it is the first or last of its passes to be gone through."""
-        cell, batch = self.cell, run.batch
-        if first:
-            self.sums = empty_sums(cell, batch, passes, self.dtype)
-        outgoing = self.dstate if last else tuple([np.zeros_like(a) for a in self.initial])
-        options = cell.options if clip == 0 else cell.options._replace(clip=clip)
-        threads, launcher = self.threads(batch.x.shape[0], 2, len(passes.sequence))
+    def backward(self, run: Run, passes: Passes, sums: Any, grads: Any, errors: Any, clip: float, last: bool) -> None:
+        """All passes over a run, added to the partial sums; with `last` these are added to the gradients."""
+        batch, options = run.batch, self.cell.options
+        if clip:
+            options = options._replace(clip=clip)
+        T, B = batch.x.shape[:2]
+        threads, launcher = enter_threads(2 * self.work * T * B, len(passes.sequence))
         try:
-            self.kernels.backward(self.sums, (self.dparams, dx, self.dstate), (dh, tuple(incoming), outgoing), tuple(run.arrays),
-                                  tuple(batch), tuple(self.initial), self.params, tuple(options), tuple(passes),
-                                  (last, threads, launcher))
+            self.backward_kernel(sums, grads, errors, tuple(run.arrays), tuple(batch), self.initial, self.params, tuple(options),
+                                 tuple(passes), (last, threads, launcher))
         finally:
             leave_threads(launcher)
-        return outgoing
+
+
+def scans_of(cell: Any, params: Any, initial: Any) -> list[Scan]:
+    """The scans of a call: layer after layer, with two directions forward before reverse."""
+    reverse = itertools.cycle((False, True)) if cell.bidirectional else itertools.repeat(False)
+    return list(map(Scan, cell.scans, reverse, cell.flatten(params), cell.flatten(initial)))
 
 
 class Execution:
     """A call under way: its scans, and the states that the last action left."""
 
-    def __init__(self, cell: Any, params: Any, batch: Batch, initial: Any, seed: int | None = None, longest: int | None = None):
-        self.cell, self.batch, self.seed, self.longest = cell, batch, seed, longest
-        self.scans = [Scan(own, reverse, p, s) for (own, reverse), p, s in
-                      zip(scans_of(cell), cell.flatten(params), cell.flatten(initial), strict=True)]
-        self.states: list[Any] = [scan.initial for scan in self.scans]
+    def __init__(self, cell: Any, scans: list[Scan], batch: Batch, seed: int | None = None, longest: int | None = None):
+        self.cell, self.scans, self.batch, self.seed = cell, scans, batch, seed
+        self.ways = 2 if cell.bidirectional else 1
+        self.longest = longest
+        """Steps of the longest segment, whose arrays serve one segment after the other; None: one segment, whose arrays stay."""
+        self.buffers = [] if longest is None else [scan.cell.empty_tape(longest, *_rows(scan)) for scan in scans]
+        self.states: list[Any] = [scan.initial for scan in scans]
         self.checkpoints: list[Any] = []
         self.runs: list[Run] = []
         self.masks: list[Array | None] = []
@@ -131,21 +107,33 @@ class Execution:
         resets, noise = (a[start:stop] if a.size else a for a in (batch.resets, batch.noise))
         return batch._replace(x=np.ascontiguousarray(batch.x[start:stop]), resets=resets, noise=noise, start=start)
 
+    def _arrays(self, k: int, steps: int) -> Any:
+        """Room for the steps of a segment, whose first state is the current one."""
+        scan = self.scans[k]
+        if self.longest is None:
+            return scan.cell.empty_tape(steps, *_rows(scan))
+        states = len(scan.initial)
+        arrays = scan.cell.tape_type(*[a[:steps + (i < states)] if a.size else a for i, a in enumerate(self.buffers[k])])
+        for saved, first in zip(arrays, self.states[k], strict=False):
+            saved[0] = first
+        return arrays
+
     def _forward(self, start: int, stop: int) -> None:
-        cell, inputs = self.cell, self._segment(start, stop)
+        cell, inputs, last = self.cell, self._segment(start, stop), len(self.scans) - 1
         self.runs, self.masks = [], []
-        scans = zip(self.scans, self.states, strict=True)
-        for i in range(len(cell.layers)):
-            h: Any = None
-            for scan, state in (next(scans) for _ in range(1 + cell.bidirectional)):
-                run = scan.forward(reverse_batch(inputs) if scan.reverse else inputs, state, self.longest)
-                self.runs.append(run)
-                own = run.arrays[0][1:]
-                h = np.concatenate([h, reverse_sequences(own, inputs.lengths)], axis=2) if scan.reverse else own
+        for k, scan in enumerate(self.scans):
+            run = Run(reverse_batch(inputs) if scan.reverse else inputs, self._arrays(k, stop - start))
+            scan.forward(*run)
+            self.runs.append(run)
+            h = run.arrays[0][1:]
+            if scan.reverse:
+                h = np.concatenate([self.h, reverse_sequences(h, inputs.lengths)], axis=2)
             self.h = h
-            mask = draw_mask(cell, self.seed, i, h.shape, start)
-            self.masks.append(mask)
-            inputs = inputs._replace(x=dropped(cell, h, mask))
+            if k < last and k % self.ways == self.ways - 1:      # the layer is complete, and not the last
+                mask = draw_mask(cell, self.seed, k // self.ways, h.shape, start)
+                self.masks.append(mask)
+                inputs = inputs._replace(x=dropped(cell, h, mask))
+        self.masks.append(None)
         if self.longest is not None:
             self.states = [tuple([a[-1].copy() for a in run.arrays[:len(scan.initial)]])
                            for scan, run in zip(self.scans, self.runs, strict=True)]
@@ -155,11 +143,12 @@ class Execution:
     def start_backward(self, dh: Array | DhFunction, dfinal: list[Any], clip: float) -> None:
         """What the BACKWARD actions of a call share."""
         x, dtype = self.batch.x, self.scans[0].dtype
-        self.dh, self.dfinal, self.clip = dh, dfinal, clip
-        self.carry = list(dfinal)
+        self.dh, self.clip = dh, clip
+        self.dfinal = [tuple(state) for state in dfinal]
+        self.carry, self.sums = list(self.dfinal), [()] * len(self.scans)
         self.dx = np.zeros((0, 0, 0) if x.ndim == 2 else x.shape, dtype)
-        for scan in self.scans:
-            scan.start_gradients()
+        self.dparams = [tuple([np.zeros(a.shape, dtype) for a in scan.params]) for scan in self.scans]
+        self.dstate = [tuple([np.zeros(a.shape, dtype) for a in scan.initial]) for scan in self.scans]
 
     def _error(self, start: int, stop: int) -> Array:
         """dh of the steps of a segment."""
@@ -170,34 +159,51 @@ class Execution:
         return check_array("dh", self.dh(start, stop, h), h.shape, self.scans[0].dtype, self.cell)
 
     def _backward(self, action: Action) -> None:
-        start, stop, cell = action.start, action.stop, self.cell
+        start, stop, cell, ways = action.start, action.stop, self.cell, self.ways
         first, last = stop == self.batch.x.shape[0], start == 0
         error = self._error(start, stop)
-        ways = 1 + cell.bidirectional
-        for i in reversed(range(len(cell.layers))):
+        for i in reversed(range(len(self.masks))):
             error = dropped(cell, error, self.masks[i])
-            below = self._dx(start, stop) if i == 0 else np.zeros(self.runs[i * ways].batch.x.shape, error.dtype)
-            H = cell.layers[i].hidden_size
-            for k in range(i * ways, (i + 1) * ways):
-                scan, run = self.scans[k], self.runs[k]
-                own, dx = error, below
-                if ways == 2:
-                    own = np.ascontiguousarray(reverse_sequences(error[..., H:], run.batch.lengths) if scan.reverse else error[..., :H])
-                if scan.reverse:
-                    dx = np.zeros_like(below)
-                incoming = self.dfinal[k] if first else self.carry[k]
-                self.carry[k] = scan.backward(run, action.passes[k], dx, own, incoming, self.clip, first, last)
-                if scan.reverse and dx.size:
-                    below += reverse_sequences(dx, run.batch.lengths)
-            error = below
+            if i > 0:
+                dx = np.zeros(self.runs[i * ways].batch.x.shape, error.dtype)
+            else:
+                dx = self.dx if first and last or not self.dx.size else self.dx[start:stop]
+            if ways == 1:
+                self._scan_back(i, action.passes[i], dx, error, first, last)
+            else:
+                self._layer_back(i, action.passes, dx, error, first, last)
+            error = dx
 
-    def _dx(self, start: int, stop: int) -> Array:
-        return self.dx[start:stop] if self.dx.size and stop - start < len(self.dx) else self.dx
+    def _layer_back(self, i: int, passes: Any, dx: Array, error: Array, first: bool, last: bool) -> None:
+        """Both directions of a layer."""
+        ahead, back, H, lengths = 2 * i, 2 * i + 1, self.scans[2 * i].cell.hidden_size, self.batch.lengths
+        self._scan_back(ahead, passes[ahead], dx, np.ascontiguousarray(error[..., :H]), first, last)
+        own = np.zeros_like(dx)
+        self._scan_back(back, passes[back], own, np.ascontiguousarray(reverse_sequences(error[..., H:], lengths)), first, last)
+        if dx.size:
+            dx += reverse_sequences(own, lengths)
+
+    def _scan_back(self, k: int, passes: Passes, dx: Array, dh: Array, first: bool, last: bool) -> None:
+        """One scan: sums begin with the first segment that is gone back through, and are added up with the last."""
+        scan, run = self.scans[k], self.runs[k]
+        if first:
+            self.sums[k] = empty_sums(scan.cell, run.batch, passes, scan.dtype)
+        outgoing = self.dstate[k] if last else tuple([np.zeros_like(a) for a in scan.initial])
+        errors = (dh, self.dfinal[k] if first else self.carry[k], outgoing)
+        scan.backward(run, passes, self.sums[k], (self.dparams[k], dx, self.dstate[k]), errors, self.clip, last)
+        self.carry[k] = outgoing
 
     def gradients(self) -> Grads:
         """What the BACKWARD actions added up to."""
-        for scan in self.scans:
-            scan.cell.mask_gradient(scan.dparams[1])
-        per_layer = self.cell.per_layer
-        return Grads(per_layer(scan.cell.params_type(*scan.dparams) for scan in self.scans), self.dx if self.dx.size else None,
-                     per_layer(scan.cell.state_type(*scan.dstate) for scan in self.scans))
+        params, states = [], []
+        for scan, dparams, dstate in zip(self.scans, self.dparams, self.dstate, strict=True):
+            cell = scan.cell
+            if cell.mask is not None:
+                cell.mask_gradient(dparams[1])
+            params.append(cell.params_type(*dparams))
+            states.append(cell.state_type(*dstate))
+        return Grads(self.cell.per_layer(params), self.dx if self.dx.size else None, self.cell.per_layer(states))
+
+
+def _rows(scan: Scan) -> tuple[int, Any]:
+    return scan.initial[0].shape[0], scan.dtype

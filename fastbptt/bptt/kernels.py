@@ -11,7 +11,7 @@ from ..cells.backward import scan_segment
 from ..cells.buffers import Dims, Sums, dims_of
 from ..cells.forward import scan_forward, start_tape
 from ..cells.gradients import add_sums
-from ..cells.pieces import block_steps, time_pieces
+from ..cells.pieces import block_steps, longest_of, time_pieces
 from ..engine.jit import kernel
 from ..engine.panels import padded
 from ..engine.tuples import named
@@ -63,24 +63,25 @@ def _dims(cell: Any, T: int, B: int, dtype: Any) -> Dims:
 def segment_unit(cell: Any, batch: Batch, shards: int, dtype: Any) -> int:
     """What the steps of a segment have to be a multiple of, for the same bits as without segments."""
     d = _dims(cell, *batch.x.shape[:2], dtype)
-    return int(block_steps(time_pieces(shards, batch, d, 1, 0), (d.B + shards - 1) // shards, d))
+    return int(block_steps(time_pieces(shards, longest_of(batch), d, 1, 0), (d.B + shards - 1) // shards, d))
 
 
 @lru_cache(maxsize=64)
-def _sum_shapes(form: Any, inputs: int, hidden: int, dtype: Any, ids: bool) -> tuple[int, int]:
-    """Floats of one shard's sums for U and b, and for the other parameters (see `input_sum` and `state_sum`)."""
-    like, lay = NONE[dtype], form.layout
+def _sum_shapes(cell: Any, T: int, B: int, dtype: Any, ids: bool, shards: int, single: bool, longest: int,
+                resets: bool) -> tuple[tuple[int, int], ...]:
+    """Shapes of `Sums` (see `input_sum` and `state_sum`)."""
+    form, hidden, like = cell.form, cell.hidden_size, NONE[dtype]
     Hp = padded(hidden, like)
-    return (lay.input_columns * Hp * ((inputs + 1) if ids else padded(inputs + 1, like)),
-            (lay.recurrent * Hp + form.extra_count) * Hp)
+    if single:
+        shards = time_pieces(1, longest, _dims(cell, T, B, dtype), 1, 0).count
+    return ((shards, form.layout.input_columns * Hp * (cell.input_size + 1 if ids else padded(cell.input_size + 1, like))),
+            (shards, (form.layout.recurrent * Hp + form.extra_count) * Hp), (shards, form.states * B * hidden * resets))
 
 
-def empty_sums(cell: Any, batch: Batch, passes: Passes, dtype: Any) -> tuple[Array, Array, Array]:
+def empty_sums(cell: Any, batch: Batch, passes: Passes, dtype: Any) -> tuple[Array, ...]:
     """Zero partial sums for the backward scans over a batch."""
     T, B = batch.x.shape[:2]
-    shards = passes.shards
-    if passes.full and shards == 1:
-        shards = time_pieces(1, batch, _dims(cell, T, B, dtype), 1, 0).count
-    inputs, state = _sum_shapes(cell.form, cell.input_size, cell.hidden_size, dtype, batch.x.ndim == 2)
-    resets = cell.form.states * B * cell.hidden_size if batch.resets.size else 0
-    return np.zeros((shards, inputs), dtype), np.zeros((shards, state), dtype), np.zeros((shards, resets), dtype)
+    single = passes.full and passes.shards == 1
+    shapes = _sum_shapes(cell, T, B, dtype, batch.x.ndim == 2, passes.shards, single, longest_of(batch) if single else 0,
+                         batch.resets.size > 0)
+    return tuple([np.zeros(shape, dtype) for shape in shapes])

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ..arrays import Array, Passes
-from ..cells.cell import scans_of
 from ..errors import check_one_direction
 from .passes import joint_passes, plan_passes
 from .schedule import Schedule
@@ -39,7 +38,7 @@ class Action(NamedTuple):
 def full_back(cell: Any, lengths: Array, start: int, stop: int) -> Action:
     """Full BPTT of one segment."""
     return Action(BACKWARD, start, stop, [plan_passes(lengths, stop - start, FULL, own.hidden_size, start=start)
-                                          for own, _ in scans_of(cell)])
+                                          for own in cell.scans])
 
 
 def plan_backward(cell: Any, lengths: Array, T: int, truncation: Truncation, clipped: bool) -> list[Action]:

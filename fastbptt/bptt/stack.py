@@ -8,6 +8,7 @@ the last to the first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -97,6 +98,11 @@ class Stack:
         """The cell of every layer."""
         return self.cells
 
+    @cached_property
+    def scans(self) -> tuple[Any, ...]:
+        """The cell of every scan of a call: layer after layer, with two directions forward before reverse."""
+        return tuple(cell for cell in self.cells for _ in range(1 + self.bidirectional))
+
     @property
     def parts(self) -> list[tuple[str, Any]]:
         """A prefix for names, such as "0." or "0.reverse.", and the cell: for every layer and direction."""
@@ -128,4 +134,4 @@ class Stack:
 
     def project(self, params: Any) -> Any:
         """The nearest parameters that the masks and signs of the cells allow."""
-        return self.per_layer(cell.project(part) for (_, cell), part in zip(self.parts, self.flatten(params), strict=True))
+        return self.per_layer(cell.project(part) for cell, part in zip(self.scans, self.flatten(params), strict=True))

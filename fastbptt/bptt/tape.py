@@ -28,7 +28,7 @@ class Tape:
     def __init__(self, cell: Any, arrays: Any, batch: Batch, initial: Any):
         self.cell, self.arrays, self.batch, self.initial = cell, arrays, batch, initial
         self.checked: Any = (None, None)
-        """The parameters as they were passed, and as they were found to be: not to be checked again when they come back."""
+        """The parameters as they were passed, and the scans made of them: not to be checked again when they come back."""
         self._final: Any = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from .gradients import (
     unit_products,
 )
 from .inputs import pack_input_gradient
-from .pieces import PASS_ROWS, Block, block_steps, time_pieces
+from .pieces import PASS_ROWS, Block, block_steps, longest_of, time_pieces
 from .recurrent import pack_backward
 from .states import clip_errors, leave_at_reset, leave_at_start, load_state, pass_through, steps_here
 from .step import step_backward
@@ -172,7 +172,7 @@ def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes
     d = measure(params, tape, initial)
     panels = backward_panels(batch, params, d)
     overlap = empty_overlap(passes, dx, d)
-    pieces = time_pieces(passes.shards if passes.full else 2, batch, d, threads, launcher)
+    pieces = time_pieces(passes.shards if passes.full else 2, longest_of(batch), d, threads, launcher)
     pass_through(errors.incoming, errors.outgoing, batch, d)
     run_shards(backward_shard, Backward(sums, overlap, pieces, panels, dx, errors, tape, batch, initial, params, options, passes),
                passes.shards, threads, launcher)

@@ -1,7 +1,7 @@
 """What all cells have in common as configurations; a single cell answers like a stack of one layer."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,6 +43,11 @@ class Cell:
         """The cell of every layer."""
         return (self,)
 
+    @property
+    def scans(self) -> tuple[Any, ...]:
+        """The cell of every scan of a call: layer after layer, with two directions forward before reverse."""
+        return (self,)
+
     def flatten(self, entries: Any) -> list[Any]:
         """What belongs to the cell, as a list of one entry for every scan."""
         return [entries]
@@ -66,18 +71,11 @@ class Cell:
 
     def empty_tape(self, T: int, B: int, dtype: Any) -> Any:
         """An uninitialised tape for the scans: the states of steps 0 … T, then what is saved of every step."""
-        H = self.hidden_size
-        states = [np.empty((T + 1, B, H), dtype) for _ in self.state_type._fields]  # type: ignore[attr-defined]
-        return self.tape_type(*states, np.empty((T, B, self.form.saved * H), dtype) if self._saves else NONE[np.dtype(dtype)])
+        form, H = FORMS[self.params_type], self.hidden_size
+        shape = T + 1, B, H
+        states = [np.empty(shape, dtype) for _ in range(form.states)]
+        return self.tape_type(*states, np.empty((T, B, form.saved * H), dtype) if self._saves else NONE[np.dtype(dtype)])
 
     @property
     def _saves(self) -> bool:
         return True
-
-
-def scans_of(cell: Any) -> Iterator[tuple[Any, bool]]:
-    """(cell, whether it reads backwards) for every scan of a call: layer after layer, forward before reverse."""
-    for layer in cell.layers:
-        yield layer, False
-        if cell.bidirectional:
-            yield layer, True

@@ -15,7 +15,7 @@ from ..engine.tuples import refer
 from .buffers import ForwardWork, Panels, measure
 from .form import layout
 from .inputs import input_rows, pack_inputs
-from .pieces import Block, block_steps, time_pieces
+from .pieces import Block, block_steps, longest_of, time_pieces
 from .recurrent import pack_forward
 from .states import load_state, steps_here
 from .step import step_forward
@@ -174,6 +174,6 @@ def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
     d = measure(params, tape, initial)
     panels = forward_panels(batch, params, d)
     shards = shard_count(d.B, d.H)
-    pieces = time_pieces(shards, batch, d, threads, launcher)
+    pieces = time_pieces(shards, longest_of(batch), d, threads, launcher)
     run_shards(forward_shard, Forward(shards, pieces, panels, tape, batch, initial, params, options),
                shards, threads, launcher)

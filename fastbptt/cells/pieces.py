@@ -22,12 +22,17 @@ class TimePieces(NamedTuple):
 
 
 @jitable
-def time_pieces(shards, batch, d, threads, launcher):
+def longest_of(batch):
+    """Steps of the longest sequence."""
+    return batch.lengths[batch.order[0]]
+
+
+@jitable
+def time_pieces(shards, longest, d, threads, launcher):
     """Of a single shard, whose steps have to wait for each other, all threads do the products if these are worth the wait.
 
-    Depends on the whole lengths, so that a call over a segment of the steps adds up the same.
+    Depends on the longest sequence as a whole, so that a call over a segment of the steps adds up the same.
     """
-    longest = batch.lengths[batch.order[0]]
     if shards == 1 and 2.0 * longest * d.B * d.row * (d.Hp + 2 * d.I) >= TIME_FLOPS:
         return TimePieces(TIME_PIECES, threads, launcher)
     return TimePieces(1, 1, 0)
