@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arrays import Options
 from ..engine import simd
 from ..engine.columns import add_columns, load_columns, load_each, store_columns, store_each
 from ..engine.gemm import rows_times_panels
@@ -113,12 +114,13 @@ def _update_states(params, options, tape, work, first, n, dims):
     def update(params, options, tape, work, first, n, dims):
         arrays, saved, extra = states_of(params, tape), simd.flat(tape[states]), simd.flat(field(params, name))
         H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.z)
+        known = Options(options.activation, options.leak, options.clip)     # in registers: stores might change what is in memory
         for i in range(n):
             index = work.index[first + i]
             z, s = (first + i) * dims.row, i * dims.state_row
             for j in range(0, Hp, lanes):
                 old = load_columns(work.state, s + j, Hp, lanes, states)
-                new, keep = point(options, load_columns(work.z, z + j, Hp, lanes, columns), old,
+                new, keep = point(known, load_columns(work.z, z + j, Hp, lanes, columns), old,
                                   load_extra(params, extra, j, dims))
                 store_columns(work.state, s + j, Hp, new, lanes)
                 store_each(arrays, (index + dims.B) * H + j, new, H - j)
@@ -202,21 +204,24 @@ def _update_errors(params, options, tape, initial, work, first, n, dims):
     form = form_of(params)
     if form is None:
         return None
-    states, point, name = form.states, form.point_backward, form.extra or "b"
+    states, point, direct_part, name = form.states, form.point_backward, form.direct, form.extra or "b"
 
     def update(params, options, tape, initial, work, first, n, dims):
         arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
         extra = simd.flat(field(params, name))
         H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.delta)
+        known = Options(options.activation, options.leak, options.clip)     # in registers, as above
+        keeps = states > 1 or direct_part(known)        # else the product with W writes all of the error before the step
         for i in range(n):
             index, before = work.index[first + i], work.before[first + i]
             delta, s = (first + i) * dims.row, i * dims.state_row
             for j in range(0, Hp, lanes):
-                d, direct = point(options, load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
+                d, direct = point(known, load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
                                   load_each(arrays, (index + dims.B) * H + j, H - j), load_extra(params, extra, j, dims),
                                   load_columns(work.carry, s + j, Hp, lanes, states))
                 store_columns(work.delta, delta + j, Hp, d, lanes)
-                store_columns(work.carry, s + j, Hp, direct, lanes)
+                if keeps:
+                    store_columns(work.carry, s + j, Hp, direct, lanes)
     return update
 
 
