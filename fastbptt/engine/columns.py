@@ -110,3 +110,13 @@ def store_each(ctx, arrays, i, values, left):
         _store(cx, b, a[2], len(arrays), _arrays(arrays.dtype, a[0], a[1]), a[3], values.dtype.lanes)
         return cx.get_dummy_value()
     return types.void(arrays, types.intp, values, types.intp), codegen
+
+
+@intrinsic
+def unit_vector(ctx, like, k):
+    """The tuple of vectors of the type of `like` with ones in entry k and zeros in all others."""
+    def codegen(cx, b, sig, a):
+        vt = simd.llvm_vector(like.dtype.dtype)
+        one, zero = (ir.Constant(vt, [value] * vt.count) for value in (1.0, 0.0))
+        return cx.make_tuple(b, like, [b.select(b.icmp_signed("==", a[1], I64(i)), one, zero) for i in range(len(like))])
+    return like(like, types.intp), codegen

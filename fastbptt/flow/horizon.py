@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import Array
 from ..errors import check_confidence, check_finite_gradient, check_fraction, check_pairs
 from ..tree import leaves
-from .joint import linear_steps
+from .stack import linear_steps
 from .lags import by_lag, errors_of, full_gradient, norm
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import check_array, check_span
-from .joint import linear_steps
+from .stack import linear_steps
 
 
 def jacobians(cell: Any, params: Any, tape: Any) -> Array:
@@ -80,7 +80,7 @@ def jacobian_product(cell: Any, params: Any, tape: Any, start: int, stop: int) -
     start, stop = check_span(start, stop, steps.T)
     rows = np.broadcast_to(np.eye(steps.size, dtype=steps.dtype), (1, steps.B, steps.size, steps.size))
     for t in range(start, stop):
-        rows = steps.ahead(slice(t, t + 1), rows)
+        rows = steps.jvp(slice(t, t + 1), rows)
     return np.ascontiguousarray(rows[0].swapaxes(1, 2))
 
 
@@ -119,7 +119,7 @@ def jacobian_vector(cell: Any, params: Any, tape: Any, v: Any, start: int, stop:
     start, stop = check_span(start, stop, steps.T)
     rows = check_array("v", v, (steps.B, steps.size), steps.dtype)[None, :, None].copy()
     for t in range(start, stop):
-        rows = steps.ahead(slice(t, t + 1), rows)
+        rows = steps.jvp(slice(t, t + 1), rows)
     return np.ascontiguousarray(rows[0, :, 0])
 
 
@@ -157,5 +157,5 @@ def vector_jacobian(cell: Any, params: Any, tape: Any, v: Any, start: int, stop:
     start, stop = check_span(start, stop, steps.T)
     rows = check_array("v", v, (steps.B, steps.size), steps.dtype)[None, :, None].copy()
     for t in range(stop - 1, start - 1, -1):
-        rows = steps.back(slice(t, t + 1), rows)[1]
+        rows = steps.vjp(slice(t, t + 1), rows)[1]
     return np.ascontiguousarray(rows[0, :, 0])

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..errors import check_array, check_lags, is_stack
+from ..errors import check_array, check_lags
 from ..tree import leaves, tree_map
-from .joint import Joint, linear_steps
+from .stack import StackSteps, linear_steps
 
 
 def norm(array: Array) -> float:
@@ -21,7 +21,7 @@ def norm(array: Array) -> float:
     return float(np.linalg.norm(array.astype(np.float64, copy=False)))
 
 
-def errors_of(cell: Any, steps: Joint, dh: Any, lengths: Array) -> Array:
+def errors_of(cell: Any, steps: StackSteps, dh: Any, lengths: Array) -> Array:
     """dh checked, as errors of the joint state; 0 at padded steps, which are not read."""
     dh = check_array("dh", dh, (steps.T, steps.B, cell.hidden_size), steps.dtype, cell)
     if lengths.min() < steps.T:
@@ -29,11 +29,11 @@ def errors_of(cell: Any, steps: Joint, dh: Any, lengths: Array) -> Array:
     return steps.injected(dh)
 
 
-def by_lag(steps: Joint, errors: Array) -> Iterator[Any]:
+def by_lag(steps: StackSteps, errors: Array) -> Iterator[Any]:
     """The gradients of the parameters by lag, for lags 0 … T−1."""
     for lag in range(steps.T):
         at = slice(0, steps.T - lag)
-        deltas, before = steps.back(at, errors)
+        deltas, before = steps.vjp(at, errors)
         yield steps.gradients(at, deltas)
         errors = before[1:]
 
@@ -184,7 +184,7 @@ def step_gradients(cell: Any, params: Any, tape: Any, dh: Any) -> StepGradients:
     steps = linear_steps(cell, params, tape)
     errors = errors_of(cell, steps, dh, tape.batch.lengths)
     errors = carried(steps, errors)
-    deltas = steps.back(slice(None), errors)[0][-1]
+    deltas = steps.vjp(slice(None), errors)[0][-1]
     alone, together = np.zeros((steps.T, steps.B)), np.zeros(steps.T)
     for parts in steps.layers[-1].recurrent_parts(deltas):
         delta, entered = (part[:, :, 0].astype(np.float64, copy=False) for part in parts)      # their squares need its range
@@ -196,7 +196,7 @@ def step_gradients(cell: Any, params: Any, tape: Any, dh: Any) -> StepGradients:
 
 def cell_mask(cell: Any) -> Array | None:
     """The mask of the last layer."""
-    mask: Array | None = (cell.cells[-1] if is_stack(cell) else cell).mask
+    mask: Array | None = cell.layers[-1].mask
     return mask
 
 
@@ -208,14 +208,14 @@ def _inner_products(d: Array, h: Array, mask: Array | None) -> Array:
     return np.asarray((pairs[0] * (pairs[1] @ mask.T.astype(h.dtype))).sum(axis=-1))
 
 
-def carried(steps: Joint, errors: Array) -> Array:
+def carried(steps: StackSteps, errors: Array) -> Array:
     """∂L/∂state of every step, all later errors counted, from the errors injected at each."""
     errors = errors.copy()
     for t in range(steps.T - 1, 0, -1):
-        errors[t - 1] += steps.back(slice(t, t + 1), errors[t:t + 1])[1][0]
+        errors[t - 1] += steps.vjp(slice(t, t + 1), errors[t:t + 1])[1][0]
     return errors
 
 
-def full_gradient(steps: Joint, errors: Array) -> Any:
+def full_gradient(steps: StackSteps, errors: Array) -> Any:
     """The gradient over all lags: step by step to the errors of every state, then all at once."""
-    return steps.gradients(slice(None), steps.back(slice(None), carried(steps, errors))[0])
+    return steps.gradients(slice(None), steps.vjp(slice(None), carried(steps, errors))[0])

@@ -10,7 +10,7 @@ from ..arrays import Array
 from ..bptt.api import forward
 from ..engine.orthogonal import gram_schmidt
 from ..errors import check_flag, check_one_direction, check_transient, check_up_to
-from .joint import Joint, linear_steps
+from .stack import StackSteps, linear_steps
 
 LONGEST = 16        # steps between two orthonormalisations
 MOST_SPREAD = 1e10  # between the fastest and the slowest direction of one stretch, else their angle is lost to rounding
@@ -83,7 +83,7 @@ def first_directions(k: int, S: int) -> Array:
     return np.ascontiguousarray(np.linalg.qr(np.random.default_rng(0).normal(size=(S, k)))[0].T)
 
 
-def _growth(steps: Joint, k: int, transient: int, longest: int) -> Iterator[tuple[int, Array]]:
+def _growth(steps: StackSteps, k: int, transient: int, longest: int) -> Iterator[tuple[int, Array]]:
     """After every stretch that counts: its last step, and log |R_ii| (B, k).
 
     The Jacobians of many stretches are multiplied together first, all stretches side by side, which are products of many
@@ -100,7 +100,7 @@ def _growth(steps: Joint, k: int, transient: int, longest: int) -> Iterator[tupl
         count = max(1, min(most, (end - t) // length)) if length > 1 else 1
         rows = np.broadcast_to(np.eye(S), (count, steps.B, S, S)) if count > 1 else Q[None]
         for i in range(length):
-            rows = steps.ahead(slice(t + i, t + count * length, length), rows)
+            rows = steps.jvp(slice(t + i, t + count * length, length), rows)
         fastest = 0.0
         for images in rows:
             basis, logs, spread = _orthonormal(Q @ images if count > 1 else images)
@@ -124,7 +124,7 @@ def _orthonormal(rows: Array) -> tuple[Array, Array, float]:
         return basis, np.log(sizes), float(np.where(np.isnan(ratios), np.inf, ratios).max())
 
 
-def growth_along(steps: Joint) -> Array:
+def growth_along(steps: StackSteps) -> Array:
     """(T, B): log of the growth of a small change in every step, from random directions at the first state and at resets.
 
     0 at padded steps and where a reset begins the step.
@@ -134,7 +134,7 @@ def growth_along(steps: Joint) -> Array:
     rows /= np.linalg.norm(rows, axis=3, keepdims=True)
     fresh, logs, crossed = rows.copy(), np.zeros((steps.T, steps.B)), steps.layers[0].crossed
     for t in range(steps.T):
-        rows = steps.ahead(slice(t, t + 1), rows)
+        rows = steps.jvp(slice(t, t + 1), rows)
         size = np.linalg.norm(rows, axis=3)[0, :, 0]
         over = np.zeros(steps.B, bool) if crossed is None else ~crossed[t, :, 0, 0]
         with np.errstate(divide="ignore"):

@@ -7,26 +7,25 @@ import numpy as np
 
 from ..arrays import Array
 from ..cells import init
-from ..cells.protocol import connected
-from ..errors import check_lags, is_stack
-from .joint import Joint, linear_steps
+from ..cells.rnn import RNN
+from ..engine.activations import NAMES, TABLE
+from ..errors import check_lags
+from .stack import StackSteps, linear_steps
 
-STEEPEST = {"tanh": 1.0, "sigmoid": 0.25, "relu": 1.0, "leaky_relu": 1.0, "identity": 1.0}
-"""γ = max σ′."""
 BLOCK = 4              # vectors that a step of the iteration adds
 CLOSE = 1e-13          # relative change of the square of the largest singular value that ends the iteration
 MOST_FLOATS = 2**23    # of the bases of the steps looked at together
 TINY = float(np.finfo(float).tiny)
 
 
-def largest_singular_values(steps: Joint, lag: int) -> Array:
+def largest_singular_values(steps: StackSteps, lag: int) -> Array:
     """(T−lag+1, B): ‖∂state_{t+lag}/∂state_t‖₂ of every t, by block Lanczos iteration on products with vectors."""
     n = steps.T - lag + 1
     together = max(1, MOST_FLOATS // (steps.B * steps.size * min(steps.size, 8 * BLOCK)))
     return np.concatenate([_largest(steps, first, min(together, n - first), lag) for first in range(0, n, together)])
 
 
-def _largest(steps: Joint, first: int, n: int, lag: int) -> Array:
+def _largest(steps: StackSteps, first: int, n: int, lag: int) -> Array:
     """Of n products from state `first` on: the largest Ritz value of Jᵀ J in the Krylov space of a few random vectors.
 
     The power iteration, but with all that it has gone through kept: where the largest singular values are close to one
@@ -39,7 +38,7 @@ def _largest(steps: Joint, first: int, n: int, lag: int) -> Array:
     while True:
         moved = block
         for j in range(first, first + lag):
-            moved = steps.ahead(slice(j, j + n), moved)
+            moved = steps.jvp(slice(j, j + n), moved)
         if not scale.size:        # so that squares of products that vanish or explode stay in range
             scale = np.maximum(np.abs(moved).max(axis=(2, 3), keepdims=True), TINY)
         moved = moved / scale
@@ -49,7 +48,7 @@ def _largest(steps: Joint, first: int, n: int, lag: int) -> Array:
         if left == 0 or (np.abs(square - before) <= CLOSE * square).all():
             return np.sqrt(np.maximum(square, 0)) * scale[:, :, 0, 0]
         for j in reversed(range(first, first + lag)):
-            moved = steps.back(slice(j, j + n), moved)[1]
+            moved = steps.vjp(slice(j, j + n), moved)[1]
         block = moved[:, :, :left] / np.maximum(np.abs(moved).max(axis=(2, 3), keepdims=True), TINY)
         for _ in range(3):        # the third for directions that are all rounding, where the space is exhausted
             block = _orthonormal(block - (block @ basis.swapaxes(2, 3)) @ basis)
@@ -60,19 +59,24 @@ def _orthonormal(rows: Array) -> Array:
     return np.ascontiguousarray(np.linalg.qr(rows.swapaxes(2, 3))[0].swapaxes(2, 3))
 
 
+def steepest(cell: Any) -> float:
+    """γ = max σ′ of an RNN; of a gated cell that of the candidate's tanh."""
+    return TABLE[NAMES.index(getattr(cell, "activation", "tanh"))].steepest
+
+
 def growth_bound(cell: Any, params: Any) -> float | None:
     """(1−α) + αγ‖W‖₂, which no step of an RNN exceeds; None for cells with gates and for stacks."""
-    if is_stack(cell) or cell.gates != 1:
+    if not isinstance(cell, RNN):
         return None
-    W = np.linalg.norm(connected(cell, params).W.astype(np.float64), 2)
-    return float((1 - cell.leak) + cell.leak * STEEPEST[cell.activation] * W)
+    W = np.linalg.norm(cell.apply_mask(params).W.astype(np.float64), 2)
+    return float((1 - cell.leak) + cell.leak * steepest(cell) * W)
 
 
 def spectral_radius(cell: Any, params: Any) -> float | None:
     """ρ(W), the largest modulus of the eigenvalues of an RNN's W; None for cells with gates and for stacks."""
-    if is_stack(cell) or cell.gates != 1:
+    if not isinstance(cell, RNN):
         return None
-    return init.spectral_radius(connected(cell, params).W)
+    return init.spectral_radius(cell.apply_mask(params).W)
 
 
 class JacobianNorms(NamedTuple):

@@ -10,11 +10,11 @@ from ..arrays import Array
 from ..errors import check_fraction, check_lags, check_positive
 from ..tree import leaves
 from .horizon import suggest_horizon
-from .joint import Joint, linear_steps
+from .stack import StackSteps, linear_steps
 from .lags import LagNorms, errors_of, full_gradient, lag_norms, norm, step_gradients
-from .linear import Linear
+from .steps import CellSteps
 from .lyapunov import growth_along
-from .norms import STEEPEST, growth_bound, largest_singular_values, spectral_radius
+from .norms import growth_bound, steepest, largest_singular_values, spectral_radius
 from .verdict import SATURATED_SHARE, SATURATED_SLOPE, remedies_for, verdict_of
 
 MOST_LAGS = 128
@@ -179,7 +179,7 @@ def gradient_flow(cell: Any, params: Any, tape: Any, dh: Any, *, max_lag: int | 
     return report
 
 
-def reach_map(steps: Joint) -> tuple[Array, Array]:
+def reach_map(steps: StackSteps) -> tuple[Array, Array]:
     """At most GRID + 1 states, and ‖∂state_t/∂state_k‖₂ between them, of steps of one sequence."""
     states = np.unique(np.linspace(0, steps.T, min(steps.T, GRID) + 1).astype(int))
     n = len(states)
@@ -189,31 +189,31 @@ def reach_map(steps: Joint) -> tuple[Array, Array]:
         if t > 0:
             moved = products[:t].reshape(1, 1, -1, steps.size)
             for at in range(states[t - 1], states[t]):
-                moved = steps.ahead(slice(at, at + 1), moved)
+                moved = steps.jvp(slice(at, at + 1), moved)
             products[:t] = moved[0, 0].reshape(t, steps.size, steps.size)
         products[t] = np.eye(steps.size)
         reach[:t + 1, t] = np.linalg.norm(products[:t + 1], 2, axis=(1, 2))
     return states, reach
 
 
-def _valid(layer: Linear) -> Array:
+def _valid(layer: CellSteps) -> Array:
     """(T, B): the steps that are not padded."""
     return np.ones((layer.T, layer.B), bool) if layer.padded is None else ~layer.padded[:, :, 0, 0]
 
 
-def dead_units(layer: Linear) -> Array:
+def dead_units(layer: CellSteps) -> Array:
     """The units of a ReLU layer that are 0 at every valid step."""
     if getattr(layer.cell, "activation", "") != "relu":
         return np.zeros(0, int)
-    return np.flatnonzero(~(layer.factors[0][:, :, 0] > 0).any(axis=(0, 1)))
+    return np.flatnonzero(~(layer.slopes()[:, :, 0] > 0).any(axis=(0, 1)))
 
 
-def saturated_units(layer: Linear) -> Array:
+def saturated_units(layer: CellSteps) -> Array:
     """The units whose tanh or sigmoid is flat at most valid steps; of gated cells the candidate's tanh."""
     slopes = layer.candidate_slopes()
     if slopes is None:
         return np.zeros(0, int)
-    flat = (slopes[:, :, 0] <= SATURATED_SLOPE * STEEPEST[getattr(layer.cell, "activation", "tanh")])[_valid(layer)]
+    flat = (slopes[:, :, 0] <= SATURATED_SLOPE * steepest(layer.cell))[_valid(layer)]
     return np.flatnonzero(flat.mean(axis=0) >= SATURATED_SHARE)
 
 

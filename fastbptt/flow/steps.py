@@ -1,224 +1,285 @@
-"""The Jacobian of one step, for every cell: what its products need, read from the tape."""
+"""The steps of one cell's tape as linear maps: products with their Jacobians, and the gradients of the parameters.
+
+A step is linearised once for all T·B rows: what its Jacobian needs besides the weights are a few numbers per unit, the
+derivatives of the cell's point function (`cells/derivatives.py`). After that any stretch of steps is taken forwards (J v) or
+back (Jᵀ e) as products over all of its rows.
+
+Rows have the shape (n, B, m, S): n steps, B sequences, m vectors side by side. A step that a reset begins has the Jacobian
+0, a padded one the identity.
+"""
 from __future__ import annotations
 
-from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
-from ..cells.gru import GRUBeforeParams, GRUParams
-from ..cells.lstm import LSTMParams, LSTMPeepholeParams
-from ..cells.rnn import RNNParams
-from .linear import Deltas, Linear, Span, add_diagonal, over_rows, scaled, sigmoid_grad, tanh_grad, times
+from ..cells.derivatives import Derivatives, assemble, derivatives_kernel
+from ..engine import products
+from ..engine.activations import NAMES, TABLE
+from ..engine.shards import MAX_SHARDS, enter_threads, leave_threads
 
-SLOPES: dict[str, Callable[[Array], Array]] = {
-    "tanh": tanh_grad,
-    "sigmoid": sigmoid_grad,
-    "relu": lambda y: (y > 0).astype(y.dtype),
-    "leaky_relu": lambda y: np.where(y > 0, y.dtype.type(1), y.dtype.type(0.01)),
-    "identity": np.ones_like,
-}
-"""σ′(a) from y = σ(a)."""
+Span = slice
+"""Steps, numbered from 0: entry t leads from state t to state t+1."""
+Deltas = list[Array]
+"""∂L/∂a of a stretch of steps, (n, B, m, H) for every column of the working row."""
+
+CACHED = 2**16
+"""Floats of the Jacobians that are made together."""
 
 
-class RNNSteps(Linear):
-    """∂h_t/∂h_{t−1} = (1−α) + α diag(σ′(a_t)) W."""
+def times(rows: Array, matrix: Array) -> Array:
+    """rows @ matrix over all leading axes, as one product."""
+    flat = products.times(rows.reshape(-1, rows.shape[-1]), matrix)
+    return flat.reshape(*rows.shape[:-1], matrix.shape[1])
 
-    def _linearise(self, arrays: Any) -> list[Array]:
-        options = self.cell.options
-        y = arrays.h[1:] if options.leak == 1 else arrays.y
-        slope = SLOPES[self.cell.activation](self._kept(y)) * self.dtype.type(options.leak)
-        return [slope if self.padded is None else np.where(self.padded, self.dtype.type(0), slope)]
+
+def over_rows(left: Array, right: Array) -> Array:
+    """leftᵀ right, summed over all rows."""
+    return products.over_rows(left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1]))
+
+
+def _side_by_side(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def _weighted(factors: list[Array | None], at: Span, parts: list[Array]) -> Array | None:
+    """Σ_p factor_p ⊙ part_p over the factors that are not 0."""
+    total: Any = None
+    for factor, part in zip(factors, parts, strict=True):
+        if factor is not None:
+            product = factor[at] * part
+            total = product if total is None else np.add(total, product, out=total)
+    return total
+
+
+def _needed(array: Array) -> Array | None:
+    """Rows (T, B, 1, H), or None where all are 0."""
+    return array[:, :, None] if array.any() else None
+
+
+class CellSteps:
+    """The steps of one cell over its tape."""
+
+    def __init__(self, cell: Any, params: Any, tape: Any, dtype: Any):
+        self.cell, self.given, self.dtype = cell, params, np.dtype(dtype)
+        self.params = type(params)(*[a.astype(dtype, copy=False) for a in cell.apply_mask(params)])
+        self.form = cell.form
+        lay, H = self.form.layout, cell.hidden_size
+        self.H, self.size = H, H * self.form.states
+        batch = tape.batch
+        self.T, self.B = batch.x.shape[:2]
+        padded = np.arange(self.T)[:, None] >= batch.lengths
+        self.padded = padded[:, :, None, None] if padded.any() else None
+        self.crossed = ~batch.resets[:, :, None, None] if batch.resets.size and batch.resets.any() else None
+        self.x = self._valid(batch.x) if batch.x.ndim == 3 else np.where(padded, 0, batch.x)
+        self.before = self._states_before(tape)
+        self._tape = tape
+        self._differentiate(tape)
+        self.input_columns = [(g - lay.first_gate) % lay.input_columns for g in range(lay.input_columns)]
+        self.recurrent_columns = list(range(lay.recurrent_first, lay.recurrent_first + lay.recurrent))
+        shared = H * (lay.recurrent - (self.form.inner is not None))     # rows of W that multiply h itself
+        self.W, self.inner_W = self.params.W[:shared], self.params.W[shared:]
+        self.U_T, self.W_T, self.inner_W_T = (np.ascontiguousarray(a.T) for a in (self.params.U, self.W, self.inner_W))
+
+    # ------------------------------------------------------------------ reading the tape
+
+    def _valid(self, array: Array) -> Array:
+        """(T, B, n) as rows (T, B, 1, n), 0 at padded steps, whatever they hold."""
+        rows: Array = array[:, :, None].astype(self.dtype, copy=False)
+        return rows if self.padded is None else np.where(self.padded, self.dtype.type(0), rows)
+
+    def _states_before(self, tape: Any) -> Array:
+        """h that every step starts from, as rows (T, B, 1, H)."""
+        states = tape.arrays.h[:-1]
+        if self.crossed is not None:
+            states = np.where(tape.batch.resets[:, :, None], tape.initial.h, states)
+        return self._valid(states)
+
+    def _differentiate(self, tape: Any) -> None:
+        cell, form, dtype = self.cell, self.form, self.dtype
+        columns, shape = form.layout.columns, (self.T, self.B, self.H)
+        found = Derivatives(np.zeros((form.states, columns + form.states, *shape), dtype),
+                            np.zeros((3 if form.inner else 0, *shape), dtype),
+                            np.zeros((form.extra_count, columns if form.extra_count else 0, *shape), dtype))
+        cast = [tuple([np.ascontiguousarray(a, dtype) for a in part]) for part in (tape.arrays, tape.initial)]
+        batch = tape.batch._replace(x=np.zeros((1, 1, 1), dtype))        # not read; of one type for ids and vectors
+        derivatives_kernel(cell.tape_type, cell.state_type, cell.params_type)(
+            tuple(found), cast[0], tuple(batch), cast[1], tuple(self.params), tuple(cell.options))
+        self.by_column = [[_needed(found.new[s, p]) for p in range(columns)] for s in range(form.states)]
+        self.by_state = [[_needed(found.new[s, columns + r]) for r in range(form.states)] for s in range(form.states)]
+        self.inner = [array[:, :, None] for array in found.inner]
+        self.extra = [[_needed(found.extra[k, p]) for p in range(columns)] for k in range(form.extra_count)]
+
+    def first_sequence(self) -> CellSteps:
+        """The same steps of the first sequence alone, for products."""
+        one = copy(self)
+        one.B = 1
+        for name in ("by_column", "by_state"):
+            setattr(one, name, [[None if a is None else a[:, :1] for a in row] for row in getattr(self, name)])
+        one.inner = [a[:, :1] for a in self.inner]
+        one.padded = None if self.padded is None else self.padded[:, :1]
+        one.crossed = None if self.crossed is None else self.crossed[:, :1]
+        return one
 
     def candidate_slopes(self) -> Array | None:
-        """σ′(a_t) of tanh and sigmoid."""
-        return self.factors[0] / self.cell.leak if self.cell.activation in ("tanh", "sigmoid") else None
+        """σ′ of what the step adds to the state, rows of all steps; None where σ has no flat ends."""
+        if self.cell.candidate is not None:
+            H, k = self.H, self.cell.candidate
+            y = self._valid(self._tape.arrays[self.form.states][..., k * H:(k + 1) * H])
+            return np.asarray(1 - y * y)
+        slopes = self.slopes()
+        return slopes / self.cell.leak if TABLE[NAMES.index(self.cell.activation)].saturates else None
 
-    @property
-    def _stay(self) -> Any:
-        return self.dtype.type(1 - self.cell.leak)
+    def slopes(self) -> Array:
+        """∂h_t/∂a_t of a cell with one gate, rows of all steps."""
+        found = self.by_column[0][0]
+        return np.zeros((self.T, self.B, 1, self.H), self.dtype) if found is None else found
 
-    def _back(self, errors: Array, *factors: Array) -> tuple[Deltas, Array]:
-        delta = factors[0] * errors
-        before = times(delta, self.params.W)
-        if self.cell.leak != 1:
-            before += self._stay * errors
-        return Deltas(delta, delta), before
+    # ------------------------------------------------------------------ products
 
-    def _ahead(self, vectors: Array, u: Array | None, *factors: Array) -> Array:
-        a = times(vectors, self.W_T)
-        if u is not None:
-            a += u
-        a *= factors[0]
-        return a if self.cell.leak == 1 else a + self._stay * vectors
+    def _parts(self, rows: Array) -> list[Array]:
+        return [rows[..., s * self.H:(s + 1) * self.H] for s in range(self.form.states)]
 
-    def _jacobians(self, *factors: Array) -> Array:
-        J = scaled(factors[0], self.params.W)
-        if self.cell.leak != 1:
-            places = np.arange(self.H)
-            J[..., places, places] += self._stay
-        return J
+    def vjp(self, at: Span, errors: Array) -> tuple[Deltas, Array]:
+        """From ∂L/∂state after the steps to ∂L/∂a and ∂L/∂state before them."""
+        parts = self._parts(errors)
+        zero = np.zeros((*errors.shape[:-1], self.H), self.dtype)
 
-
-class GRUSteps(Linear):
-    """Reset after: diag(z) + by_r W_r + by_z W_z + by_m W_n, where by_x is the diagonal of ∂h_t/∂(argument of gate x)."""
-
-    def candidate_slopes(self) -> Array:
-        """1 − n²."""
-        return tanh_grad(self._gates(self._tape.arrays.gates)[2])
-
-    def _linearise(self, arrays: Any) -> list[Array]:
-        r, z, n, m = self._gates(arrays.gates)
-        by_n = (1 - z) * tanh_grad(n)
+        def found(table: Any, p: int) -> Array:
+            total = _weighted([row[p] for row in table], at, parts)
+            return zero if total is None else total
+        deltas = [found(self.by_column, p) for p in range(self.form.layout.columns)]
+        before = [found(self.by_state, r) for r in range(self.form.states)]
+        recurrent = [deltas[p] for p in self.recurrent_columns]
+        if self.inner:
+            q = times(recurrent.pop(), self.inner_W)
+            first = self.recurrent_columns[0]
+            deltas[first] = recurrent[0] = self.inner[0][at] * q
+            before[0] = before[0] + self.inner[1][at] * q
+        through = times(_side_by_side(recurrent), self.W)
+        before[0] = through if before[0] is zero else before[0] + through
+        rows = _side_by_side(before)
+        if self.crossed is not None:
+            rows = rows * self.crossed[at]
         if self.padded is not None:
-            by_n = np.where(self.padded, self.dtype.type(0), by_n)
-        return [z, by_n * m * sigmoid_grad(r), (self.before - n) * sigmoid_grad(z), by_n, by_n * r]
+            rows = np.where(self.padded[at], errors, rows)
+        return deltas, rows
 
-    def _back(self, errors: Array, *factors: Array) -> tuple[Deltas, Array]:
-        z, by_r, by_z, by_n, by_m = factors
-        recurrent = np.concatenate([by_r * errors, by_z * errors, by_m * errors], axis=-1)
-        inputs = np.concatenate([recurrent[..., :2 * self.H], by_n * errors], axis=-1)
-        return Deltas(inputs, recurrent), z * errors + times(recurrent, self.params.W)
+    def jvp(self, at: Span, vectors: Array, dx: Array | None = None) -> Array:
+        """What a change of the state before the steps, and of x if given, makes of the state after them."""
+        held = vectors
+        if self.crossed is not None:
+            vectors = vectors * self.crossed[at]
+        parts, H, columns = self._parts(vectors), self.H, self.form.layout.columns
+        tangents: list[Any] = [None] * columns
+        if dx is not None:
+            u = times(dx, self.U_T)
+            for g, p in enumerate(self.input_columns):
+                tangents[p] = u[..., g * H:(g + 1) * H]
+        through = times(np.ascontiguousarray(parts[0]), self.W_T)
+        shared = self.recurrent_columns[:len(self.W) // H]
+        for g, p in enumerate(shared):
+            own = through[..., g * H:(g + 1) * H]
+            tangents[p] = own if tangents[p] is None else tangents[p] + own
+        if self.inner:
+            entered = self.inner[1][at] * parts[0] + self.inner[0][at] * tangents[shared[0]]
+            last, own = self.recurrent_columns[-1], times(entered, self.inner_W_T)
+            tangents[last] = own if tangents[last] is None else tangents[last] + own
+        after = []
+        for s in range(self.form.states):
+            used = [p for p in range(columns) if tangents[p] is not None]
+            total = _weighted([self.by_column[s][p] for p in used] + self.by_state[s], at, [tangents[p] for p in used] + parts)
+            after.append(np.zeros_like(parts[0]) if total is None else total)
+        rows = _side_by_side(after)
+        return rows if self.padded is None else np.where(self.padded[at], held, rows)
 
-    def _ahead(self, vectors: Array, u: Array | None, *factors: Array) -> Array:
-        z, by_r, by_z, by_n, by_m = factors
-        a_r, a_z, a_n = np.split(times(vectors, self.W_T), 3, axis=-1)
-        after = z * vectors + by_r * a_r + by_z * a_z + by_m * a_n
-        if u is not None:
-            u_r, u_z, u_n = np.split(u, 3, axis=-1)
-            after += by_r * u_r + by_z * u_z + by_n * u_n
-        return np.asarray(after)
-
-    def _jacobians(self, *factors: Array) -> Array:
-        z, by_r, by_z, _, by_m = factors
-        W_r, W_z, W_n = np.split(self.params.W, 3)
-        J = scaled(by_r, W_r)
-        J += scaled(by_z, W_z)
-        J += scaled(by_m, W_n)
-        add_diagonal(J, z)
-        return J
-
-    def _recurrent_gradients(self, at: Span, deltas: Deltas) -> dict[str, Array]:
-        return {"W": over_rows(deltas.recurrent, self.before[at]),
-                "b_hn": deltas.recurrent[..., 2 * self.H:].sum(axis=(0, 1, 2))}
-
-
-class GRUBeforeSteps(Linear):
-    """Reset before: diag(z) + by_z W_z + by_n W_n (diag(r) + by_r W_r), by_r the diagonal h_{t−1} r(1−r)."""
-
-    def candidate_slopes(self) -> Array:
-        """1 − n²."""
-        return tanh_grad(self._gates(self._tape.arrays.gates)[2])
-
-    def _linearise(self, arrays: Any) -> list[Array]:
-        r, z, n = self._gates(arrays.gates)
-        by_n = (1 - z) * tanh_grad(n)
+    def jacobians(self, at: Span = slice(None)) -> Array:
+        """(n, B, S, S): the Jacobians themselves."""
+        first, last, _ = at.indices(self.T)
+        H, states = self.H, self.form.states
+        J = np.empty((last - first, self.B, self.size, self.size), self.dtype)
+        for s in range(states):
+            for r in range(states):
+                J[..., s * H:(s + 1) * H, r * H:(r + 1) * H] = self._block(at, s, r)
+        if self.crossed is not None:
+            J *= self.crossed[at]
         if self.padded is not None:
-            by_n = np.where(self.padded, self.dtype.type(0), by_n)
-        return [z, r, self.before * sigmoid_grad(r), (self.before - n) * sigmoid_grad(z), by_n]
-
-    def _back(self, errors: Array, *factors: Array) -> tuple[Deltas, Array]:
-        z, r, by_r, by_z, by_n = factors
-        H, W = self.H, self.params.W
-        d_n = by_n * errors
-        q = times(d_n, W[2 * H:])
-        deltas = np.concatenate([by_r * q, by_z * errors, d_n], axis=-1)
-        before = z * errors + r * q + times(np.ascontiguousarray(deltas[..., :2 * H]), W[:2 * H])
-        return Deltas(deltas, deltas), before
-
-    def _ahead(self, vectors: Array, u: Array | None, *factors: Array) -> Array:
-        z, r, by_r, by_z, by_n = factors
-        H, W = self.H, self.params.W
-        a = times(vectors, W[:2 * H].T)
-        u_n: Any = 0
-        if u is not None:
-            a, u_n = a + u[..., :2 * H], u[..., 2 * H:]
-        inner = r * vectors + by_r * a[..., :H]
-        return np.asarray(z * vectors + by_z * a[..., H:] + by_n * (times(inner, W[2 * H:].T) + u_n))
-
-    def _jacobians(self, *factors: Array) -> Array:
-        z, r, by_r, by_z, by_n = factors
-        W_r, W_z, W_n = np.split(self.params.W, 3)
-        J: Array = np.matmul(W_n * by_r, W_r)
-        J += W_n * r
-        J *= by_n[:, :, 0, :, None]
-        J += scaled(by_z, W_z)
-        add_diagonal(J, z)
+            J[self.padded[at][:, :, 0, 0]] = np.eye(self.size)
         return J
 
-    def _recurrent_gradients(self, at: Span, deltas: Deltas) -> dict[str, Array]:
+    def _block(self, at: Span, s: int, r: int) -> Array:
+        """∂(state s)/∂(old state r), (n, B, H, H)."""
+        direct = self.by_state[s][r]
+        if r > 0:
+            return self._assembled(at, [], self.W[:0], direct)
+        shared = self.recurrent_columns[:len(self.W) // self.H]
+        J = self._assembled(at, [self.by_column[s][p] for p in shared], self.W, direct)
+        if self.inner:
+            entered = self._assembled(at, [self.inner[0]], self.W[:self.H], self.inner[1])
+            by_last = self.by_column[s][self.recurrent_columns[-1]]
+            if by_last is not None:
+                J += by_last[at][:, :, 0, :, None] * np.matmul(self.inner_W, entered)
+        return J
+
+    def _assembled(self, at: Span, factors: list[Array | None], W: Array, direct: Array | None) -> Array:
+        """Σ_g diag(factor_g) W_g + diag(direct)."""
         H = self.H
-        gates, candidate = (np.ascontiguousarray(d) for d in np.split(deltas.recurrent, [2 * H], axis=-1))
-        entered = self.factors[1][at] * self.before[at]
-        return {"W": np.concatenate([over_rows(gates, self.before[at]), over_rows(candidate, entered)])}
+        present = [g for g, factor in enumerate(factors) if factor is not None]
+        n, B = len(range(*at.indices(self.T))), self.B
+        by_gate = np.empty((len(present), n * B, H), self.dtype)
+        for out, g in zip(by_gate, present, strict=True):
+            out[:] = factors[g][at].reshape(-1, H)  # type: ignore[index]
+        blocks = np.concatenate([W[g * H:(g + 1) * H] for g in present]) if present else np.zeros((0, H), self.dtype)
+        own = np.zeros((0, 0), self.dtype) if direct is None else np.ascontiguousarray(direct[at].reshape(-1, H))
+        J = np.empty((n * B, H, H), self.dtype)
+        shards = min(MAX_SHARDS, n * B)
+        threads, launcher = enter_threads(2.0 * max(1, len(present)) * J.size, n * B)
+        try:
+            assemble(J, by_gate, own, blocks, shards, threads, launcher)
+        finally:
+            leave_threads(launcher)
+        return J.reshape(n, B, H, H)
+
+    # ------------------------------------------------------------------ gradients of the parameters
+
+    def input_errors(self, deltas: Deltas) -> Array:
+        """∂L/∂x."""
+        return times(self._on_input(deltas), self.params.U)
+
+    def _on_input(self, deltas: Deltas) -> Array:
+        """∂L/∂(U x + b), gates in the order of U."""
+        return _side_by_side([deltas[p] for p in self.input_columns])
+
+    def gradients(self, at: Span, deltas: Deltas) -> Any:
+        """The gradients of the parameters from the steps' use of them."""
+        on_input = self._on_input(deltas)
+        dW = [over_rows(delta, multiplied[at]) for delta, multiplied in self.recurrent_parts(deltas)]
+        own = {"U": self._input_gradient(at, on_input), "W": dW[0] if len(dW) == 1 else np.concatenate(dW),
+               "b": on_input.sum(axis=(0, 1, 2))}
+        self.cell.mask_gradient(own["W"])
+        if self.form.extra:
+            shape = getattr(self.params, self.form.extra).shape
+            sums = [_weighted(row, at, deltas) for row in self.extra]
+            own[self.form.extra] = np.stack([np.zeros(self.H, self.dtype) if a is None else a.sum(axis=(0, 1, 2))
+                                             for a in sums]).reshape(shape)
+        return type(self.given)(**own)
+
+    def _input_gradient(self, at: Span, deltas: Array) -> Array:
+        if self.x.ndim == 4:
+            return over_rows(deltas, self.x[at])
+        ids, rows = self.x[at].ravel(), deltas.reshape(-1, deltas.shape[-1])
+        order = np.argsort(ids, kind="stable")
+        present, first = np.unique(ids[order], return_index=True)
+        dU = np.zeros(self.params.U.shape, self.dtype)
+        dU[:, present] = np.add.reduceat(rows[order], first, axis=0).T
+        return dU
 
     def recurrent_parts(self, deltas: Deltas) -> list[tuple[Array, Array]]:
-        """The gates r and z multiplied h, the candidate r ⊙ h."""
-        gates, candidate = np.split(deltas.recurrent, [2 * self.H], axis=-1)
-        return [(gates, self.before), (candidate, self.factors[1] * self.before)]
-
-
-class LSTMSteps(Linear):
-    """Of the pair (h, c): c by the gates i, f, g; h by c and by the gate o."""
-
-    def candidate_slopes(self) -> Array:
-        """1 − g²."""
-        return tanh_grad(self._gates(self._tape.arrays.gates)[2])
-
-    def _linearise(self, arrays: Any) -> list[Array]:
-        i, f, g, o = self._gates(arrays.gates)
-        self.c_before, self.c = self._states("c"), self._kept(arrays.c[1:])
-        k = np.tanh(self.c)
-        by_i, by_f, by_o = g * sigmoid_grad(i), self.c_before * sigmoid_grad(f), k * sigmoid_grad(o)
-        h_by_c, c_by_c = o * tanh_grad(k), f
-        if "P" in self.cell.shapes:
-            P = self.params.P
-            h_by_c, c_by_c = h_by_c + by_o * P[2], f + by_i * P[0] + by_f * P[1]
-        return [by_i, by_f, i * tanh_grad(g), by_o, h_by_c, c_by_c]
-
-    def _back(self, errors: Array, *factors: Array) -> tuple[Deltas, Array]:
-        by_i, by_f, by_g, by_o, h_by_c, c_by_c = factors
-        H = self.H
-        e_h = errors[..., :H]
-        e = errors[..., H:] + h_by_c * e_h
-        deltas = np.concatenate([by_i * e, by_f * e, by_g * e, by_o * e_h], axis=-1)
-        return Deltas(deltas, deltas), np.concatenate([times(deltas, self.params.W), c_by_c * e], axis=-1)
-
-    def _ahead(self, vectors: Array, u: Array | None, *factors: Array) -> Array:
-        by_i, by_f, by_g, by_o, h_by_c, c_by_c = factors
-        H = self.H
-        a = times(np.ascontiguousarray(vectors[..., :H]), self.W_T)
-        if u is not None:
-            a += u
-        c = by_i * a[..., :H] + by_f * a[..., H:2 * H] + by_g * a[..., 2 * H:3 * H] + c_by_c * vectors[..., H:]
-        return np.concatenate([h_by_c * c + by_o * a[..., 3 * H:], c], axis=-1)
-
-    def _jacobians(self, *factors: Array) -> Array:
-        by_i, by_f, by_g, by_o, h_by_c, c_by_c = factors
-        H = self.H
-        W_i, W_f, W_g, W_o = np.split(self.params.W, 4)
-        n, B = by_i.shape[:2]
-        J = np.zeros((n, B, 2 * H, 2 * H), self.dtype)
-        c_by_h = J[..., H:, :H]
-        c_by_h += scaled(by_i, W_i)
-        c_by_h += scaled(by_f, W_f)
-        c_by_h += scaled(by_g, W_g)
-        np.multiply(h_by_c[:, :, 0, :, None], c_by_h, out=J[..., :H, :H])
-        J[..., :H, :H] += scaled(by_o, W_o)
-        add_diagonal(J[..., :H, H:], h_by_c * c_by_c)
-        add_diagonal(J[..., H:, H:], c_by_c)
-        return J
-
-    def _recurrent_gradients(self, at: Span, deltas: Deltas) -> dict[str, Array]:
-        own = {"W": over_rows(deltas.recurrent, self.before[at])}
-        if "P" in self.cell.shapes:
-            d_i, d_f, _, d_o = np.split(deltas.recurrent, 4, axis=-1)
-            seen = (d_i * self.c_before[at], d_f * self.c_before[at], d_o * self.c[at])
-            own["P"] = np.stack([part.sum(axis=(0, 1, 2)) for part in seen])
-        return own
-
-
-STEPS: dict[type, type[Linear]] = {RNNParams: RNNSteps, GRUParams: GRUSteps, GRUBeforeParams: GRUBeforeSteps,
-                                   LSTMParams: LSTMSteps, LSTMPeepholeParams: LSTMSteps}
-"""By the type of the parameters, as the scans."""
+        """The pairs (δ, what W multiplied in all steps), whose outer products are the parts of ∂L/∂W."""
+        shared = self.recurrent_columns[:len(self.W) // self.H]
+        parts = [(_side_by_side([deltas[p] for p in shared]), self.before)]
+        if self.inner:
+            parts.append((deltas[self.recurrent_columns[-1]], self.inner[2]))
+        return parts

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..errors import is_stack
 
 SLOPE = float(np.log(10)) / 100
 BURST = 10.0
@@ -46,7 +45,7 @@ def verdict_of(growth: Array, lengths: Array) -> tuple[str, str]:
 
 def remedies_for(report: Any, cell: Any) -> list[tuple[str, str]]:
     """(remedy, why it applies) for the verdict and the units of a report."""
-    last = cell.cells[-1] if is_stack(cell) else cell
+    last = cell.layers[-1]
     found: list[tuple[str, str]] = []
     if report.verdict in ("vanishing", "mixed"):
         found += _against_vanishing(report, last)
@@ -69,10 +68,9 @@ def remedies_for(report: Any, cell: Any) -> list[tuple[str, str]]:
 
 
 def _against_vanishing(report: Any, cell: Any) -> list[tuple[str, str]]:
-    if cell.gates != 1:
-        gate = "b_z of the GRU" if cell.gates == 3 else "the forget-gate bias of the LSTM"
+    if cell.memory_bias:
         return [(f"init(forget_bias=…) or init(chrono={report.steps})",
-                 f"a higher {gate} keeps the state, and the error, for longer")]
+                 f"a higher {cell.memory_bias} keeps the state, and the error, for longer")]
     found = [("GRU or LSTM", "their states are carried on by addition, not through W at every step")]
     if report.growth_bound is not None and report.growth_bound < 1:
         found.insert(0, ('init(recurrent="orthogonal")', f"no step can pass on more than {report.growth_bound:.3g} of an error: "
