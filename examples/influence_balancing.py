@@ -3,10 +3,10 @@
     python examples/influence_balancing.py             # prints the tables, about a minute
     python examples/influence_balancing.py --write     # and puts them and the picture into docs/truncation-bias.md
 
-In a chain of n = 23 linear units, s_t = A s_{t−1} + θ v, each unit keeps half of its state and passes the other half to the unit
-before it: A_ii = A_{i,i+1} = ½. The one parameter θ drives the first p = 10 units with +θ and the 13 behind them with −θ. The loss
-is ½ (s¹_t − 1)². Increasing θ raises s¹ for some twenty steps, lowers it for the next thirty, and lowers it on balance: a gradient
-that looks back too few steps pushes θ away from the solution.
+In a chain of n = 23 linear units, s_t = A s_{t−1} + θ v, each unit keeps half of its state and passes the other half to the
+unit before it: A_ii = A_{i,i+1} = ½. The one parameter θ drives the first p = 10 units with +θ and the 13 behind them with −θ.
+The loss is ½ (s¹_t − 1)². Increasing θ raises s¹ for some twenty steps, lowers it for the next thirty, and lowers it on
+balance: a gradient that looks back too few steps pushes θ away from the solution.
 """
 from __future__ import annotations
 

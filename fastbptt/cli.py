@@ -1,4 +1,4 @@
-"""The command line: `fastbptt <command>`, one file of `fastbptt.commands` each."""
+"""The command line: `fastbptt <command>`; each command is a file of `fastbptt.commands`."""
 from __future__ import annotations
 
 import sys
@@ -13,7 +13,7 @@ INTERRUPTED = 130       # 128 + SIGINT, as shells count
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status."""
+    """Run a command and return its exit status."""
     parser = Parser(prog="fastbptt", description="Backpropagation through time on the CPU.")
     parser.add_argument("--version", action="version", version=f"fastbptt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
