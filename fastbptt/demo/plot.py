@@ -79,7 +79,7 @@ def _learning(axis: Any, report: Report) -> None:
 
 
 def _by_time(axis: Any, report: Report) -> None:
-    """On a log axis a gradient that costs more is a curve further to the right by one distance everywhere."""
+    """On a log axis, a gradient that costs more shifts the whole curve to the right by a constant."""
     updates, courses = report.trained.updates, report.trained.courses
     spent = [[float(np.sum(c.seconds[:n])) for n in updates] for c in courses]
     for course, seconds, colour in zip(courses, spent, COLOURS, strict=True):
