@@ -13,7 +13,7 @@ INTERRUPTED = 130       # 128 + SIGINT, as shells count
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status."""
+    """Run a command; the exit status."""
     parser = Parser(prog="fastbptt", description="Backpropagation through time on the CPU.")
     parser.add_argument("--version", action="version", version=f"fastbptt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)

@@ -120,7 +120,7 @@ def _spread(array: Array, T: int, B: int, option: str) -> Array:
 
 
 def _arrays(arguments: argparse.Namespace, model: SequenceModel, params: Any) -> dict[str, Any]:
-    """The contents of an npz file: a batch, or segments of one sequence such as `fastbptt train` takes."""
+    """What an npz file has: a batch, or one sequence as `fastbptt train` takes it, of which stretches are looked at."""
     path = arguments.npz
     try:
         with np.load(path, allow_pickle=False) as archive:

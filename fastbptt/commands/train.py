@@ -42,12 +42,12 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
 
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
-    train = commands.add_parser("train", help="train a model of a text or of arrays, with checkpoints to resume from")
+    train = commands.add_parser("train", help="train a model of a text or of arrays, with checkpoints to go on from")
     source = train.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", type=Path, help="a UTF-8 file: a model of its characters")
     source.add_argument("--npz", type=Path, help="a file with ids (N,), or with x (N, I) and y: (N,) integers or (N, O) reals")
-    source.add_argument("--resume", type=Path, metavar="FOLDER", help="continue the run in a folder, bit for bit; "
-                        "--epochs and --seconds, counted from its start, set a new end")
+    source.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run of a folder, bit for bit; "
+                        "--epochs and --seconds, counted from its begin, set another end")
     for name, kind, text in OPTIONS:
         default = "" if DEFAULTS[name] is None else f" (default: {DEFAULTS[name]})"
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=text + default)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 METRICS = "metrics.jsonl"
-TOGETHER = 20       # updates per line
+TOGETHER = 20       # updates of one line
 
 
 class Pending(NamedTuple):

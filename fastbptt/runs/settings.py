@@ -16,7 +16,7 @@ OPTIMIZERS: dict[str, Any] = {"adam": Adam, "sgd": SGD}
 CELL_NAMES = {name.lower(): cell for name, cell in CELLS.items()}
 SCHEDULES = ("constant", "cosine")
 AUTO, FULL = "auto", "full"
-WARMUP = 100        # updates of linear growth at the start of a cosine schedule
+WARMUP = 100        # updates over which a cosine schedule grows
 
 
 @dataclass(frozen=True)

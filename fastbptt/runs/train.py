@@ -1,4 +1,4 @@
-"""A run: windows of a stream, evaluations, checkpoints; started anew or resumed."""
+"""The run: windows of a stream, evaluations, checkpoints; begun or gone on with."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ from .settings import AUTO, Settings
 
 MODEL, BEST, PICTURE = "model.npz", "best.npz", "curves.png"
 EVALUATION_WINDOW = 256
-AUTO_AFTER = 200        # updates with full gradients before the horizon is measured: early gradients say little about it
+AUTO_AFTER = 200        # updates with full gradients before the horizon is measured: the first ones say little
 
 
 @dataclass
 class Run:
-    """A run in progress, with its files in one folder."""
+    """A run under way, its files in one folder."""
 
     settings: Settings
     data: Data
@@ -43,7 +43,7 @@ class Run:
     tell: Callable[[Run, Step], Any] = lambda run, step: None
     """Called after every update."""
     stop: bool = False
-    """Set to end the run after the current update."""
+    """Set to end the run after the update under way."""
     held_out: float = float("nan")
     """The last evaluation."""
     saved: int = -1
@@ -54,12 +54,12 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Time spent so far, including earlier sessions."""
+        """Spent so far, with earlier sessions."""
         return self.progress.seconds + perf_counter() - self.begun
 
     @property
     def spent(self) -> float:
-        """The fraction of the work that is done, 0 … 1."""
+        """Which part of the work is done, 0 … 1."""
         s = self.settings
         epoch, step = self.stream.position
         lane = len(self.stream) * s.window
@@ -73,7 +73,7 @@ class Run:
         Raises
         ------
         OSError
-            If the folder can no longer be written; the message names the last checkpoint.
+            If the folder can no longer be written; the message says which checkpoint stays.
         """
         try:
             self._go()
@@ -109,7 +109,7 @@ class Run:
         return self.held_out
 
     def _compile(self) -> None:
-        """Compile before the clock starts: the first call takes seconds."""
+        """What is called for the first time takes seconds: not those of the training."""
         window = next(stream(self.data.train, self.settings.batch, min(2, self.settings.window)))
         self.model.loss_and_grad(self.trees.params, window.x, window.y)
 
@@ -118,7 +118,7 @@ class Run:
         return self.stop or (s.epochs is not None and epoch >= s.epochs) or (s.seconds is not None and self.seconds >= s.seconds)
 
     def _after(self, step: Step) -> bool:
-        """The callback of `fit`, called after every update."""
+        """Of `fit`, after every update."""
         s = self.settings
         schedule = s.make_schedule(len(self.stream))
         self.trees = Trees(step.params, step.opt_state, step.state)
@@ -133,7 +133,7 @@ class Run:
         return over
 
     def _evaluated(self, number: int, params: ModelParams) -> None:
-        """Record the last evaluation, and save the weights if it is the best so far."""
+        """Note the last evaluation; the weights of the best one are kept."""
         self.progress = self.progress._replace(evaluated=number)
         self.metrics.write({"update": number, "held_out": self.held_out, "seconds": round(self.seconds, 3)})
         if self.progress.best is None or self.held_out < self.progress.best[1]:
@@ -148,10 +148,7 @@ class Run:
         self.saved, self.last_save = number, perf_counter()
 
     def _measured(self) -> Truncation:
-        """Truncation(2h, h), h the horizon suggested for the next window: errors go back over h steps at least.
-
-        Where 2h is not shorter than a window, one pass over the window.
-        """
+        """Every error goes back at least as far as the shortest horizon that serves on the next window: Truncation(2h, h)."""
         s = self.settings
         window = next(stream(self.data.train, s.batch, s.window, epochs=None, position=self.stream.position))
         params, state = self.trees.params, None if window.fresh else self.trees.state
@@ -172,7 +169,7 @@ class Run:
 
 
 def begin(settings: Settings, folder: Path, save_every: float) -> Run:
-    """A new run. Creates the folder; refuses one that already has a checkpoint."""
+    """A new run. The folder is made; one that has a checkpoint is refused."""
     if (folder / CHECKPOINT).exists():
         raise FileError(f"--out: expected a folder without a checkpoint, got {folder}; go on with --resume {folder}, "
                         "or choose another")
@@ -186,7 +183,7 @@ def begin(settings: Settings, folder: Path, save_every: float) -> Run:
 
 
 def resume(folder: Path, save_every: float, epochs: int | None = None, seconds: float | None = None) -> Run:
-    """The run in a folder, at its last checkpoint; with a new end, if one is given."""
+    """The run of a folder, at its last checkpoint; with other ends than it began with, if any is given."""
     path = folder / CHECKPOINT
     if not path.exists():
         raise FileError(f"--resume: expected a folder with {CHECKPOINT}, got {folder}")
@@ -202,7 +199,7 @@ def resume(folder: Path, save_every: float, epochs: int | None = None, seconds: 
     model = settings.model(data.inputs, data.outputs, data.loss)
     trees = checkpoint.load_trees(path, _initial(settings, model))
     if epochs is not None or seconds is not None:
-        checkpoint.save(path, settings, data.checksum, progress, trees)      # at once: a killed run keeps its new end
+        checkpoint.save(path, settings, data.checksum, progress, trees)      # at once: a run that is killed keeps its new end
     return Run(settings, data, model, folder, progress, trees, Metrics(folder, progress.metrics), save_every,
                saved=progress.number)
 

@@ -1,4 +1,4 @@
-"""Weights on disk: npz without pickle, checked before it is read, replaced atomically."""
+"""Weights on disk: npz without pickle, checked before it is read, replaced in one piece."""
 from __future__ import annotations
 
 import base64
@@ -38,22 +38,22 @@ class SavedModel(NamedTuple):
     model: SequenceModel
     params: ModelParams
     vocabulary: Vocabulary | None
-    """The characters that the ids of a character model denote; None if the file has none."""
+    """What the ids of a character model stand for; None where the file has none."""
 
 
 def save_model(path: str | os.PathLike[str], model: SequenceModel, params: ModelParams,
                vocabulary: Vocabulary | None = None) -> None:
-    """Write a model and its parameters to an npz file, which gets its name only when it is complete.
+    """Write a model and its parameters to an npz file, under its final name only when it is complete.
 
     Parameters
     ----------
     path : path
-        Replaced if it exists; a temporary file is written first, so that a full disk leaves the old file as it was.
+        Replaced if it exists; written beside it first, so that a full disk leaves the old file as it was.
     model : SequenceModel
     params : ModelParams
         Of this model: what `load_model` would refuse is not written.
     vocabulary : Vocabulary, optional
-        The characters that the ids of a character model denote.
+        What the ids of a character model stand for.
 
     Raises
     ------
@@ -86,8 +86,8 @@ def save_model(path: str | os.PathLike[str], model: SequenceModel, params: Model
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """Write an npz file that gets its name only when it is complete: a temporary file, flushed to the disk and renamed."""
-    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")       # not by tempfile, which ignores the user's umask
+    """An npz file that has its name only when it is complete: written beside it, flushed to the disk, renamed."""
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")       # unlike those of tempfile, with the user's umask
     try:
         with open(temporary, "xb") as file:
             np.savez(file, **arrays)
@@ -122,7 +122,7 @@ def load_model(path: str | os.PathLike[str]) -> SavedModel:
 
 
 def _described(cell: Any) -> dict[str, Any]:
-    """A cell as the header describes it."""
+    """A cell as it stands in the header."""
     options = {field.name: _plain(getattr(cell, field.name)) for field in fields(cell)}
     if is_stack(cell):
         options["cells"] = [_described(layer) for layer in cell.cells]
@@ -138,7 +138,7 @@ def _plain(option: Any) -> Any:
 
 
 def _option(plain: Any) -> Any:
-    """The inverse of `_plain`; unpacks no more than the shape says."""
+    """The reverse of `_plain`; no more is unpacked than the shape says."""
     if not isinstance(plain, dict):
         return plain
     size = math.prod(plain["shape"])
@@ -147,7 +147,7 @@ def _option(plain: Any) -> Any:
 
 
 def _built(described: Any, known: dict[str, Any] = BUILDERS) -> Any:
-    """The cell of a header; the layers of a stack cannot be stacks."""
+    """The cell of a header; the layers of a stack are no stacks."""
     name, options = described["cell"], {key: _option(value) for key, value in described["cell_options"].items()}
     if name not in known:
         raise FileError(f"expected one of the cells {', '.join(known)}, got {name!r}; update fastbptt to read it")
@@ -171,7 +171,7 @@ def _read(archive: zipfile.ZipFile) -> SavedModel:
 
 
 def _read_shapes(archive: zipfile.ZipFile, shapes: dict[str, tuple[int, ...]], characters: int) -> bool:
-    """Refuse wrong names, shapes or dtypes of arrays, reading headers only; returns whether there is a vocabulary."""
+    """Refuse arrays of other names, shapes or dtypes by their headers alone; whether there is a vocabulary."""
     expected = {HEADER, *shapes} | ({VOCABULARY} if characters else set())
     found = {name.removesuffix(".npy") for name in archive.namelist()}
     if found != expected:

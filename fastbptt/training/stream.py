@@ -202,7 +202,7 @@ class _Fed:
         return (given[0][:n], given[0][1:n + 1]) if ahead else (given[0][:n], given[1][:n])
 
     def _parts(self, chunk: Any) -> tuple[Array, ...]:
-        """The arrays of a chunk, of the expected number and equal lengths."""
+        """The arrays of a chunk, as many and as long as they should be."""
         pair = isinstance(chunk, tuple) or (isinstance(chunk, list) and all(isinstance(part, np.ndarray) for part in chunk))
         parts = tuple(self._checked(part) for part in (chunk if pair else (chunk,)))
         expected = len(self._left) or min(max(len(parts), 1), 2)
