@@ -1,4 +1,4 @@
-"""One layer forward, and forward + backward beside its rivals, over the sizes S, M and L."""
+"""One layer: forward, and forward + backward against the peers, over the sizes S, M and L."""
 
 from dataclasses import replace
 

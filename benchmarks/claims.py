@@ -1,10 +1,10 @@
-"""Speed beside what users would write without this library: `python -m benchmarks.claims [NAME …]` prints Markdown rows.
+"""Speed compared with what one would write without this library: `python -m benchmarks.claims [NAME …]` prints Markdown rows.
 
-lengths: an LSTM over sequences of different length, beside PyTorch's PackedSequence and beside as many valid steps without
-lengths. truncation: chunks and the sliding window, beside PyTorch with detached states. flow: Jacobians and lags, beside
-torch.func and the rate of NumPy's product. lyapunov: beside a loop of np.linalg.qr, to be run with OPENBLAS_NUM_THREADS=1.
-budget: exact BPTT of a million steps within a memory budget. Medians of turns taken one after the other, results compared
-before; run it with nothing else running.
+lengths: an LSTM over sequences of different lengths, against PyTorch's PackedSequence and against as many valid steps without
+lengths. truncation: chunks and the sliding window, against PyTorch with detached states. flow: Jacobians and lags, against
+torch.func and the rate of NumPy's product. lyapunov: against a loop of np.linalg.qr, to be run with OPENBLAS_NUM_THREADS=1.
+budget: exact BPTT of a million steps within a memory budget. Medians of interleaved runs, after the results were compared;
+run it with nothing else running.
 """
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def lengths() -> None:
     np.testing.assert_allclose(ours().params.W, packed().numpy(), rtol=1e-3, atol=1e-2)
     t = medians({"ours": ours, "without": without, "packed": packed})
     row(f"LSTM, T = {T}, B = {B}, I = {I}, H = {H}, lengths uniform in 1 … T", t["ours"],
-        f"PackedSequence {t['packed'] / t['ours']:.1f} times as long",
+        f"PackedSequence: {t['packed'] / t['ours']:.1f} times as long",
         f"{t['ours'] / t['without']:.2f} of the time of as many valid steps ({even} × {B}) without lengths")
 
 
@@ -169,7 +169,7 @@ def flow() -> None:
                  "vmap": by_vmap}, 5)
     each = medians({"autograd": by_autograd}, 3)["autograd"] * T * B / some
     row(f"all Jacobians, T = {T}, B = {B}, H = {H}", t["ours"],
-        f"functional.jacobian for each (t, b) {each / t['ours']:.0f} times as long, vmap(jacrev) {t['vmap'] / t['ours']:.1f}",
+        f"functional.jacobian for each (t, b): {each / t['ours']:.0f} times as long, vmap(jacrev): {t['vmap'] / t['ours']:.1f}",
         f"{t['ours'] / t['write']:.2f} of writing such an array once")
 
     T, B, lags = 1024, 4, 64
@@ -202,7 +202,7 @@ def lyapunov() -> None:
     np.testing.assert_allclose(fb.lyapunov_spectrum(cell, params, x)[0], loop(), atol=1e-6)
     t = medians({"ours": lambda: fb.lyapunov_spectrum(cell, params, x), "loop": loop}, 3)
     row(f"Lyapunov exponents, k = H = {H}, T = {T}, forward pass included", t["ours"],
-        f"np.linalg.qr(J[t] @ Q) on given Jacobians {t['loop'] / t['ours']:.1f} times as long", "")
+        f"np.linalg.qr(J[t] @ Q) on given Jacobians: {t['loop'] / t['ours']:.1f} times as long", "")
 
 
 def budget() -> None:
@@ -224,14 +224,15 @@ def budget() -> None:
     peak = tracemalloc.get_traced_memory()[1] - x.nbytes - sum(a.nbytes for a in params)
     tracemalloc.stop()
     row(f"RNN, T = {T:,}, B = 1, I = {I}, H = {H}, memory_budget=\"8 MiB\"", t["kept"],
-        f"{t['kept'] / t['whole']:.2f} of the time without", f"peak beside inputs and results {peak / limit:.2f} of the budget")
+        f"{t['kept'] / t['whole']:.2f} of the time without a budget",
+        f"peak memory, inputs and results excluded: {peak / limit:.2f} of the budget")
 
 
 CLAIMS = {f.__name__: f for f in (lengths, truncation, flow, lyapunov, budget)}
 
 
 def main(names: list[str]) -> None:
-    print("| what | fastbptt | beside | |\n| --- | ---: | --- | --- |")
+    print("| what | fastbptt | compared with | |\n| --- | ---: | --- | --- |")
     for name in names or CLAIMS:
         CLAIMS[name]()
 

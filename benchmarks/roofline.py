@@ -1,9 +1,9 @@
 """Targets and limits: `python -m benchmarks.roofline docs/bench.json` prints them for every case of a run of the benchmark.
 
 The targets are ratios, best peer's time over ours, that this project set itself on another machine. What a target leaves is
-the peer's time over it. What the machine allows is a model that flatters us, from rates measured here and now: all products
+the peer's time divided by it. What the machine allows is an optimistic model, from rates measured in the same run: all products
 but those of one row run at the rate of our best tile on all cores; gates cost what they cost in a loop that does nothing else;
-nothing is packed, gathered, added up, or missed by a cache. Where a target leaves less than that, it is out of reach.
+there is no packing, no gathering, no reduction and no cache miss. Where a target leaves less than that, it is out of reach.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def least_seconds(case: Case, threads: int) -> float:
     gates = vectors * (tanhs * rate.tanh + sigmoids * rate.sigmoid)
     if case.B > 1:
         return case.flops / (threads * rate.tile) + case.T * gates / threads + rate.calls
-    # One sequence: a step waits for the one before, on one core; all other products are dealt out.
+    # One sequence: a step waits for the one before, on one core; all other products are distributed.
     step = row_seconds(case.H, columns, case.dtype) + row_seconds(columns, case.H, case.dtype)
     rest = case.flops - 2 * 2.0 * case.T * columns * case.H
     return case.T * (step + gates + waits * rate.wait) + rest / (threads * rate.tile) + rate.calls

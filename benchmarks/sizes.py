@@ -69,14 +69,14 @@ def measure(dtype: str) -> tuple[str, list[str]]:
 
 
 def main() -> int:
-    """Print the tables; 1 if a size lies above the limit."""
+    """Print the tables; 1 if a size is above the limit."""
     fb.set_num_threads(1)
     slow = []
     for dtype in LEAST:
         text, above = measure(dtype)
         print(text, end="\n\n")
         slow += above
-    print("\n".join([f"above {LIMIT}:", *slow]) if slow else f"no size from {LEAST} on lies above {LIMIT}")
+    print("\n".join([f"above {LIMIT}:", *slow]) if slow else f"no size from {LEAST} on is above {LIMIT}")
     return 1 if slow else 0
 
 

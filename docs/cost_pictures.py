@@ -1,7 +1,7 @@
 """Measures time and memory by sequence length, draws docs/cost.png and writes the table of long-sequences.md.
 
     python docs/cost_pictures.py            # some minutes, on a machine with nothing else running
-    python docs/cost_pictures.py --turns 1  # a look
+    python docs/cost_pictures.py --turns 1  # a quick look
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def draw(cost: Cost, path: Path) -> None:
     peaks.axhline(float(BUDGET.split()[0]), color=COLOURS["checkpointed"], linestyle=":", label=f"budget, {BUDGET}")
     peaks.set_yscale("log", base=2)
     for axes, title, unit in ((times, "Time per step, forward and backward", "nanoseconds"),
-                              (peaks, "Peak memory beside inputs and results", "MiB")):
+                              (peaks, "Peak memory, inputs and results excluded", "MiB")):
         axes.set_title(title, loc="left", fontsize=11.5, weight="bold")
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(cost.lengths))

@@ -1,11 +1,11 @@
-"""Agreement at a distance: 'the writer of the books … is', the noun that decides lies D steps before the verb.
+"""Agreement at a distance: in 'the writer of the books … is', the noun that determines the verb is D steps before it.
 
     python examples/agreement.py                                   # D = 100, five seeds, every network: about three minutes
     python examples/agreement.py --distance 30 --networks lstm gru --seeds 2
 
-A sequence has D + 1 words: the subject, D − 1 words that say nothing of its number, other nouns among them, and the place of
-the verb, where 'is' or 'are' is to be said. The two forms of a noun begin with the same weights, so that the number of the
-subject is nowhere in the state before a gradient has come D steps back to tell them apart.
+A sequence has D + 1 words: the subject, D − 1 words that say nothing about its number, other nouns among them, and a placeholder
+for the verb, where 'is' or 'are' has to be predicted. The two forms of a noun start with the same weights, so the state does not
+depend on the number of the subject until a gradient has travelled back D steps and separated them.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HIDDEN, BATCH, EVERY, CHECKED, TESTED, SOLVED = 32, 32, 50, 500, 2000, 0.998
 
 
 class Network(NamedTuple):
-    """A cell, its first weights, and how it learns."""
+    """A cell, its initial weights, and how it is trained."""
 
     title: str
     cell: fb.RNN | fb.GRU | fb.LSTM
@@ -37,7 +37,7 @@ class Network(NamedTuple):
 
 
 def networks(distance: int, hidden: int = HIDDEN) -> dict[str, Network]:
-    """Those that are compared, by the names of the command line."""
+    """The networks that are compared, by their names on the command line."""
     sizes = len(WORDS), hidden
     rnn, gru, lstm, D = fb.RNN(*sizes), fb.GRU(*sizes), fb.LSTM(*sizes), distance
     chrono = {"chrono": max(2, D)}
@@ -64,7 +64,7 @@ def sentences(rng: np.random.Generator, distance: int, count: int) -> tuple[np.n
 
 
 def first_weights(model: fb.SequenceModel, network: Network, seed: int, apart: bool = False) -> fb.ModelParams:
-    """Those of the cell, U scaled, and the two forms of each noun alike unless `apart`."""
+    """Those of the cell, with U scaled, and with the same column for both forms of a noun unless `apart`."""
     params = model.init(seed=seed, **network.options)
     U = network.input_gain * params.cell.U
     for plural, singular in () if apart else PLURALS.items():
@@ -73,16 +73,16 @@ def first_weights(model: fb.SequenceModel, network: Network, seed: int, apart: b
 
 
 def accuracy(model: fb.SequenceModel, params: fb.ModelParams, words: np.ndarray, number: np.ndarray) -> float:
-    """Share of the sequences whose verb is right."""
+    """Fraction of the sequences whose verb is right."""
     return float((model.predict(params, words).argmax(axis=1) == number).mean())
 
 
 def train(network: Network, distance: int, updates: int, seed: int, apart: bool = False) -> tuple[float, int]:
-    """Accuracy on sequences that were not trained on, and the updates made; stops when all is learned."""
+    """Accuracy on sequences that were not trained on, and the number of updates; stops when the task is learned."""
     model = fb.SequenceModel(network.cell, 2, mode="many_to_one")
     rng = np.random.default_rng([seed, 1])
     check, test = sentences(rng, distance, CHECKED), sentences(rng, distance, TESTED)
-    # Only the last step has an error: its pass goes back `horizon` steps whatever the stride, and the largest costs least.
+    # Only the last step has an error: its pass goes back `horizon` steps whatever the stride, and the largest stride costs least.
     truncation = None if network.horizon is None else fb.Truncation.chunks(network.horizon)
 
     def batches():
@@ -100,14 +100,14 @@ def train(network: Network, distance: int, updates: int, seed: int, apart: bool 
 
 def main(argv: list[str] | None = None) -> dict[str, list[float]]:
     """Train, print a table, and return the accuracies of all seeds by network."""
-    parser = argparse.ArgumentParser(description="who remembers the subject of a long sentence?")
+    parser = argparse.ArgumentParser(description="which networks remember the subject of a long sentence?")
     parser.add_argument("--distance", type=int, default=100, help="steps from the subject to the verb (default: 100)")
-    parser.add_argument("--seeds", type=int, default=5, help="0 … n − 1 (default: 5)")
-    parser.add_argument("--updates", type=int, default=2000, help="the most of them (default: 2000)")
-    parser.add_argument("--hidden", type=int, default=HIDDEN, help=f"units (default: {HIDDEN})")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, 0 … n − 1 (default: 5)")
+    parser.add_argument("--updates", type=int, default=2000, help="largest number of updates (default: 2000)")
+    parser.add_argument("--hidden", type=int, default=HIDDEN, help=f"hidden units (default: {HIDDEN})")
     parser.add_argument("--networks", nargs="+", choices=list(networks(2)), default=list(networks(2)), metavar="NAME",
                         help=f"of {', '.join(networks(2))} (default: all)")
-    parser.add_argument("--apart", action="store_true", help="the forms of a noun begin with weights of their own")
+    parser.add_argument("--apart", action="store_true", help="each form of a noun starts with weights of its own")
     arguments = parser.parse_args(argv)
     if min(arguments.distance - 1, arguments.seeds, arguments.updates, arguments.hidden) < 1:
         parser.error("expected a distance of at least 2, and at least one seed, update and unit")

@@ -3,10 +3,10 @@
     python examples/influence_balancing.py             # prints the tables, about a minute
     python examples/influence_balancing.py --write     # and puts them and the picture into docs/truncation-bias.md
 
-A chain of n = 23 linear units, s_t = A s_{t−1} + θ v, hands half of every state on to the unit before it: A_ii = A_{i,i+1} = ½.
-The one parameter θ drives the first p = 10 units with +θ and the 13 behind them with −θ. The loss is ½ (s¹_t − 1)². An increase
-of θ raises s¹ for some twenty steps, lowers it for the next thirty, and lowers it in all: a gradient that looks back too few
-steps pushes θ away from the solution.
+In a chain of n = 23 linear units, s_t = A s_{t−1} + θ v, each unit keeps half of its state and passes the other half to the
+unit before it: A_ii = A_{i,i+1} = ½. The one parameter θ drives the first p = 10 units with +θ and the 13 behind them with −θ.
+The loss is ½ (s¹_t − 1)². Increasing θ raises s¹ for some twenty steps, lowers it for the next thirty, and lowers it on
+balance: a gradient that looks back too few steps pushes θ away from the solution.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ import fastbptt as fb
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 N, PLUS = 23, 10
 SIGNS = np.where(np.arange(N) < PLUS, 1.0, -1.0)
-PAST = 256                      # steps after which 1e-40 of an influence is left: a window of so many has the full gradient
+PAST = 256                      # steps after which 1e-40 of an influence is left: a window of this length has the full gradient
 STEPS, RATE, HALVED = 40_000, 1e-4, 2000
 WINDOWS = (1, 10, 19, 30, 40, 41, 45, 50, 60, 100)
 CHUNKS = (10, 41, 60, 80, 100, 109, 110, 120, 150, 200)
@@ -57,7 +57,7 @@ def influence(lags: int = PAST) -> Vector:
 
 
 def reached(horizon: int, stride: int) -> float:
-    """∂s¹/∂θ as BPTT(horizon; stride) sees it, the mean over the steps between two ends: of the full gradient it is −6.
+    """∂s¹/∂θ as BPTT(horizon; stride) sees it, the mean over the steps between two ends; −6 for the full gradient.
 
     An error i steps before its end goes back over horizon − i steps, i = 0 … stride − 1.
     """
@@ -90,7 +90,7 @@ def measured(horizon: int, stride: int) -> float:
 
 
 def run(theta: float, steps: int) -> tuple[fb.RNNParams, fb.Tape]:
-    """So many steps from rest."""
+    """The parameters, and the tape of this many steps from rest."""
     params = network(theta)
     return params, fb.forward(CELL, params, nothing(steps))
 
@@ -108,7 +108,7 @@ class Course:
 
     @property
     def last(self) -> float:
-        """The error in the end, the median of a thousand steps; it was 1 in the beginning, with θ = 0."""
+        """The error at the end, the median of a thousand steps; it was 1 at the beginning, with θ = 0."""
         return float(np.median(self.errors[-1000:]))
 
     @property
@@ -123,11 +123,11 @@ def rate(step: int) -> float:
 
 
 def learn(name: str, truncation: fb.Truncation | None, steps: int = STEPS) -> Course:
-    """SGD on the stream: forward over the next steps up to an end, back by the truncation, one update, the state carried on.
+    """SGD on the stream: forward over the next steps up to an end, back by the truncation, one update; the state is carried on.
 
-    A horizon that is longer than the stride reaches into steps before; they are run again, from a state that was kept. The
-    network is linear, so the gradient depends on them through the errors alone, and those of old steps are 0 here. Full BPTT
-    has no truncation and a past of 256 steps, beyond which no influence is left that float64 could show.
+    A horizon that is longer than the stride reaches into earlier steps; they are run again, from a stored state. The
+    network is linear, so the gradient depends on them only through the errors, and those of old steps are 0 here. Full BPTT
+    has no truncation and a past of 256 steps, beyond which no influence is left that float64 could represent.
     """
     stride = 1 if truncation is None else truncation.stride
     past = PAST if truncation is None else stride * -(-(truncation.horizon - stride) // stride)
@@ -153,7 +153,7 @@ def courses(steps: int = STEPS) -> list[Course]:
     return [learn("full", None, steps), *(learn(name, cut, steps) for name, cut in forms)]
 
 
-# ---- to show
+# ---- table and picture
 
 def table(done: Sequence[Course]) -> str:
     """The courses as Markdown."""

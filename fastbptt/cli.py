@@ -1,4 +1,4 @@
-"""The command line: `fastbptt <command>`, one file of `fastbptt.commands` each."""
+"""The command line: `fastbptt <command>`; each command is a file of `fastbptt.commands`."""
 from __future__ import annotations
 
 import sys

@@ -1,1 +1,1 @@
-"""Benchmarks: the table of cases, the rivals, and interleaved measurement with an assertion that all gradients agree."""
+"""Benchmarks: the table of cases, the peers, and interleaved measurement with an assertion that all gradients agree."""

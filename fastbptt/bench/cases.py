@@ -1,7 +1,7 @@
-"""The one table of cases: what every benchmark of this package runs, and how much arithmetic it is.
+"""The one table of cases: what every benchmark of this package runs, and how many operations it takes.
 
 Letters as everywhere: T steps, B sequences, I inputs, H hidden units, G gates. The command ``fastbptt bench``, the asv suites
-and the pytest-benchmark files all draw from here, so a figure in one can be compared with a figure in another.
+and the pytest-benchmark files all use it, so a figure in one can be compared with a figure in another.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Case:
             shapes["b_hn"] = (self.H,)
 
         def normal(*shape: int) -> Array:
-            # Drawn in float32 always: no wider copy of a large array then stands in the peak memory that asv records.
+            # Always drawn in float32, so that no wider copy of a large array adds to the peak memory that asv records.
             return rng.standard_normal(shape, np.float32).astype(self.dtype, copy=False)
 
         params = {name: rng.uniform(-scale, scale, shape).astype(np.float32) for name, shape in shapes.items()}
@@ -142,7 +142,7 @@ class Case:
         )
 
     def tiny(self) -> Case:
-        """The same cell, dtype and form of truncation at a size that is checked in no time."""
+        """The same cell, dtype and form of truncation at a size that is checked quickly."""
         forms = {"full": None, "chunks": (3, 3), "window": (3, 1), "mixture": (6, 3)}
         return replace(self, T=9, B=2, I=3, H=5, truncation=forms[self.form])
 

@@ -1,6 +1,6 @@
 """What a step costs as sequences grow: time and memory of full, chunked, windowed and checkpointed BPTT.
 
-One float32 sequence through an RNN with 16 inputs and 64 units. The asv suite and the picture in docs/ draw from here.
+One float32 sequence through an RNN with 16 inputs and 64 units. The asv suite and the picture in docs/ use these functions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def cost_case(form: str, T: int) -> Case:
 
 
 def cost_side(form: str, T: int) -> OursSide:
-    """A form ready to ``run`` over T steps, its gradients checked on a tiny case; checkpointed: the same bits as full besides.
+    """A form ready to ``run`` over T steps, its gradients checked on a tiny case; checkpointed: also bitwise against full.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def cost_side(form: str, T: int) -> OursSide:
 
 @dataclass(frozen=True)
 class Cost:
-    """By form, for every length: seconds of forward and backward, and bytes they take beside inputs and results."""
+    """By form, for every length: seconds of forward and backward, and their peak memory in bytes, see `peak_of`."""
 
     lengths: tuple[int, ...]
     seconds: dict[str, list[float]]
@@ -82,7 +82,7 @@ class Cost:
 
 
 def seconds_of(sides: dict[str, OursSide], turns: int) -> dict[str, float]:
-    """Medians of turns in which the sides take turns."""
+    """Medians of interleaved runs."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(turns):
         for name, side in sides.items():
@@ -93,8 +93,8 @@ def seconds_of(sides: dict[str, OursSide], turns: int) -> dict[str, float]:
 
 
 def peak_of(side: OursSide) -> int:
-    """Bytes beside inputs and results at the worst moment of a run; NumPy's allocations and those of compiled code."""
-    planned.cache_clear()      # what is made once is counted
+    """Peak memory of a run in bytes, in NumPy and in compiled code, inputs and results excluded."""
+    planned.cache_clear()      # so that what is made once is counted too
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()

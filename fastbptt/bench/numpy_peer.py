@@ -1,8 +1,8 @@
 """Backpropagation through time in plain NumPy: the loop over t that one writes by hand, vectorised over rows and units.
 
-It is a rival in the benchmark and, run in float64, what every side of the benchmark is checked against; it shares no code
-with the package's kernels. Products that do not depend on the recurrence (U x before the loop; dW, dU, dx after it) are one
-product each. Gate order as in PyTorch: r z n for the GRU, i f g o for the LSTM.
+It is a peer in the benchmark and, run in float64, the reference that every side is checked against; it shares no code with the
+package's kernels. Products that do not depend on the recurrence (U x before the loop; dW, dU, dx after it) are one product
+each. Gate order as in PyTorch: r z n for the GRU, i f g o for the LSTM.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _input_product(params: dict[str, Array], x: Array) -> Array:
 
 
 class _Tape(Protocol):
-    """What the forward loop keeps; ``back`` takes the errors of the state after step t (0-based) to the state before it."""
+    """What the forward loop saves; ``back`` carries the errors of the state after step t (0-based) to the state before it."""
 
     h: Array  # (T+1, B, H), row 0 the initial state
 

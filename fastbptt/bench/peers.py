@@ -1,4 +1,4 @@
-"""The sides of the benchmark: this package, and each rival as its own users would write it.
+"""The sides of the benchmark: this package, and each peer as its own users would write it.
 
 Every side computes the same thing: forward, then the gradients of L = Σ h·dh with respect to U, W, b (b_hn), x and the
 initial state. A side keeps its own kind of arrays between ``setup`` and ``run``, so conversions are never timed.
@@ -23,7 +23,7 @@ TOLERANCE = {"float32": 2e-4, "float64": 1e-10}
 
 
 class Side(Protocol):
-    """What the benchmark asks of a side. ``threads=None`` leaves every core to it, as its users find it."""
+    """What the benchmark needs of a side. ``threads=None`` leaves it its default, all cores."""
 
     name: str
 
@@ -177,7 +177,7 @@ class JaxPeer:
         importlib.import_module("jax.extend.backend").clear_backends()
 
     def supports(self, case: Case) -> bool:
-        """Full, and chunks that divide T: what leaves the last, shorter chunk of others would have to be cut elsewhere."""
+        """Full, and chunks whose length divides T: otherwise the last chunk would be shorter and need code of its own."""
         return case.truncation is None or (case.form == "chunks" and case.T % case.truncation[0] == 0)
 
     def setup(self, case: Case, arrays: Arrays) -> None:
@@ -187,7 +187,7 @@ class JaxPeer:
         self._arguments = jax.tree.map(jax.numpy.asarray, (arrays.params, arrays.x, arrays.state, arrays.dh))
 
     def run(self) -> Any:
-        """Loss and gradients, waited for."""
+        """Loss and gradients, complete when it returns."""
         return self._jax.block_until_ready(self._step(*self._arguments))
 
     def gradients(self, result: Any) -> dict[str, Array]:
@@ -239,7 +239,7 @@ def _jax_loss(jax: Any, case: Case) -> Callable[..., Any]:
 
 
 PEERS: dict[str, Callable[[int | None], Side]] = {"numpy": NumpyPeer, "torch": TorchPeer, "jax": JaxPeer}
-"""The rivals by name. Constructing one that is not installed raises ImportError."""
+"""The peers by name. Constructing one that is not installed raises ImportError."""
 
 
 def assert_same_gradients(case: Case, arrays: Arrays, sides: Iterable[Side]) -> None:

@@ -1,4 +1,4 @@
-"""What a run of the benchmark found, as data, table, Markdown, JSON and picture."""
+"""The results of a run of the benchmark, as data, table, Markdown, JSON and picture."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class CaseResult:
     timings: tuple[Timing, ...]
 
     def seconds(self, side: str) -> float | None:
-        """Median of a side, or None where it did not take part."""
+        """Median of a side, or None if it did not take part."""
         return next((t.seconds for t in self.timings if t.side == side), None)
 
     @property
     def ratio(self) -> float | None:
-        """Best rival's time over ours; None without rivals or without us."""
+        """The best peer's time over ours; None without peers or without us."""
         ours = self.seconds(OURS)
         rivals = [t.seconds for t in self.timings if t.side != OURS]
         return min(rivals) / ours if rivals and ours is not None else None
@@ -51,7 +51,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole run: the machine, the limit of threads, missing rivals with the reason, GFLOP/s of the large product by dtype."""
+    """A whole run: the machine, the limit of threads, missing peers with the reason, GFLOP/s of the large product by dtype."""
 
     machine: dict[str, str]
     threads: int | None
@@ -61,7 +61,7 @@ class Report:
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """Names of all sides that took part somewhere, ours first."""
+        """Names of all sides that took part in any case, ours first."""
         return tuple(dict.fromkeys(t.side for result in self.results for t in result.timings))
 
     def percent(self, result: CaseResult, side: str) -> float | None:
@@ -81,12 +81,12 @@ class Report:
         )
 
     def summary(self) -> str:
-        """One sentence: in how many of the cases with rivals we are the fastest side, and by how much.
+        """One sentence: in how many of the cases with peers we are the fastest side, and by how much.
 
         Raises
         ------
         ValueError
-            If no case was measured with a rival.
+            If no case was measured with a peer.
         """
         ratios = sorted(result.ratio for result in self.results if result.ratio is not None)
         if not ratios:

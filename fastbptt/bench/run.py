@@ -1,4 +1,4 @@
-"""Medians of interleaved turns: every side takes its turn in every round, so that a noisy minute hits all of them.
+"""Medians of interleaved turns: every side runs in every round, so that a noisy minute affects all of them.
 
 A turn is one call that is not counted, then as many as fill 20 ms, at least one; its value is their mean time, the result
 the median over turns.
@@ -37,9 +37,9 @@ PRODUCTS_PER_CASE = 3
 
 
 def settle(limit_seconds: float = 1.0) -> None:
-    """Sleeps until all threads of this process together left the cores alone for 20 ms, at most ``limit_seconds``.
+    """Sleeps until all threads of this process have been idle for 20 ms, at most ``limit_seconds``.
 
-    Shorter looks are blind: kernels book the time of a running thread at their ticks, every 4 to 10 ms.
+    Shorter intervals show nothing: operating systems account the time of a running thread at ticks, every 4 to 10 ms.
     """
     deadline = time.perf_counter() + limit_seconds
     while time.perf_counter() < deadline:
@@ -126,7 +126,7 @@ def run_bench(
     seconds_per_case: float = 3.0,
     progress: Progress | None = None,
 ) -> Report:
-    """Measures fastbptt and its rivals on the table of cases.
+    """Measures fastbptt and its peers on the table of cases.
 
     Parameters
     ----------

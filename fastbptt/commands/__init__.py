@@ -1,1 +1,1 @@
-"""The commands of `fastbptt`, one file each: `register` adds its arguments to the parser, and says which function runs it."""
+"""The commands of `fastbptt`, one file each: `register` adds a command and its arguments to the parser, `run` executes it."""

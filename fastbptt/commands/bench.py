@@ -1,4 +1,4 @@
-"""`fastbptt bench`: forward + backward beside other libraries."""
+"""`fastbptt bench`: forward + backward compared with other libraries."""
 from __future__ import annotations
 
 import argparse
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
-    bench = commands.add_parser("bench", help="measure forward + backward beside other libraries")
+    bench = commands.add_parser("bench", help="time forward + backward against other libraries")
     bench.add_argument("--peers", type=names, default=["numpy", "torch", "jax"], help="comma-separated: numpy,torch,jax")
     bench.add_argument("--cells", type=names, default=["rnn", "gru", "lstm"], help="comma-separated: rnn,gru,lstm")
     bench.add_argument("--dtype", type=names, default=["float32"], help="comma-separated: float32,float64")
     bench.add_argument("--classes", type=names, default=["S", "M", "L"], help="comma-separated: S,M,L")
-    bench.add_argument("--seconds", type=float, default=3.0, help="time for the turns of one case")
-    bench.add_argument("--threads", type=int, default=None, help="limit for every side (default: all cores)")
-    bench.add_argument("--out", type=Path, default=None, help="a .json or .png file")
+    bench.add_argument("--seconds", type=float, default=3.0, help="time to spend on each case (default: 3)")
+    bench.add_argument("--threads", type=int, default=None, help="threads of every library (default: all cores)")
+    bench.add_argument("--out", type=Path, default=None, help="write the results to a .json or .png file")
     bench.set_defaults(run=run)
 
 

@@ -1,4 +1,4 @@
-"""What all commands share: errors of one line, a parser that keeps to it."""
+"""What all commands share: errors of one line, and a parser that reports its own in one line too."""
 from __future__ import annotations
 
 import argparse
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 class CommandError(Exception):
-    """What goes to the user as one line, with exit status 2."""
+    """An error that the user sees as one line, with exit status 2."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C after which everything is in order: its message is the line that the user sees."""
+    """Ctrl-C that was handled and left nothing unsaved; its message is the line that the user sees."""
 
 
 def check_folder(out: Path, name: str = "--out") -> None:
-    """Refuse a folder that cannot be written or made, before any work; nothing is left there."""
+    """Refuse a folder that cannot be written or created, before any work; leaves nothing there."""
     nearest = next(p for p in [out.absolute(), *out.absolute().parents] if p.exists())
     try:
         with tempfile.TemporaryFile(dir=nearest):
@@ -29,10 +29,10 @@ def check_folder(out: Path, name: str = "--out") -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a wrong argument is one line."""
+    """argparse, but a wrong argument is reported in one line."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        """Print one line and leave with status 2."""
+        """Print one line and exit with status 2."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 

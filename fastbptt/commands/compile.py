@@ -1,4 +1,4 @@
-"""`fastbptt compile`: fill the cache of compiled kernels."""
+"""`fastbptt compile`: fill the cache of compiled kernels in advance."""
 from __future__ import annotations
 
 import argparse
@@ -16,7 +16,7 @@ from .common import names
 if TYPE_CHECKING:
     from .common import Commands
 
-# Each form has parameters of its own type, and so kernels of its own.
+# Each form has its own parameter type, and so its own kernels.
 FORMS: dict[str, dict[str, dict[str, Any]]] = {
     "RNN": {"RNN": {}},
     "GRU": {"GRU reset after": {}, "GRU reset before": {"reset": "before"}},
@@ -27,7 +27,7 @@ DTYPES = ("float32", "float64")
 
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
-    fill = commands.add_parser("compile", help="fill the cache of compiled kernels")
+    fill = commands.add_parser("compile", help="fill the cache of compiled kernels in advance")
     fill.add_argument("--cells", type=names, default=list(FORMS), help="comma-separated: RNN,GRU,LSTM (default: all)")
     fill.add_argument("--dtype", type=names, default=list(DTYPES), help="comma-separated: float32,float64 (default: both)")
     fill.set_defaults(run=run)

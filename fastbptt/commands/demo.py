@@ -23,13 +23,14 @@ def register(commands: Commands) -> None:
     """Add the command to the parser."""
     demo = commands.add_parser("demo", help="train on real text with full and truncated gradients, side by side")
     demo.add_argument("--text", type=Path, default=None, help="a UTF-8 file (default: the documentation topics of Python)")
-    demo.add_argument("--seconds", type=float, default=45.0, help="time to train, all three together (default: 45)")
-    demo.add_argument("--out", type=Path, default=Path("fastbptt-demo"), help="folder for the picture and the weights")
+    demo.add_argument("--seconds", type=float, default=45.0, help="training time for all three together (default: 45)")
+    demo.add_argument("--out", type=Path, default=Path("fastbptt-demo"),
+                      help="folder for the picture and the weights (default: fastbptt-demo)")
     demo.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Check everything, train, print, write."""
+    """Check the arguments, train, print and write the results."""
     try:
         import matplotlib.figure  # noqa: F401
         from rich.console import Console

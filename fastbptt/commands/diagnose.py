@@ -1,4 +1,4 @@
-"""`fastbptt diagnose`: what the gradients of a model do on a text or a batch, in the terminal and as a page."""
+"""`fastbptt diagnose`: how the gradients of a model behave on a text or a batch, in the terminal and as a page."""
 from __future__ import annotations
 
 import argparse
@@ -28,20 +28,20 @@ HIDDEN, MOST_EXPONENTS = 64, 16
 def register(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("diagnose", help="report whether gradients vanish or explode, and what may help")
-    parser.add_argument("model", nargs="?", type=Path, help="what save_model wrote (default: a new RNN of 64 tanh units)")
+    parser.add_argument("model", nargs="?", type=Path, help="a file written by save_model (default: a new RNN of 64 tanh units)")
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--text", type=Path, help="a UTF-8 file, for a character model (default: documentation of Python)")
     data.add_argument("--npz", type=Path,
-                      help="a file with x (T, B, I) and y, and lengths if sequences differ; or with one sequence, as for train")
-    parser.add_argument("--steps", type=int, default=100, help="characters of a sequence of text (default: 100)")
-    parser.add_argument("--batch", type=int, default=8, help="sequences of text (default: 8)")
-    parser.add_argument("--out", type=Path, help=f"folder for the page {PAGE}")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON and nothing else")
+                      help="a file with x (T, B, I), y and, if sequences differ, lengths; or with one sequence, as for train")
+    parser.add_argument("--steps", type=int, default=100, help="characters in each sequence of text (default: 100)")
+    parser.add_argument("--batch", type=int, default=8, help="number of sequences of text (default: 8)")
+    parser.add_argument("--out", type=Path, help=f"folder in which to write the page {PAGE}")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON only")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Load, look, print, write."""
+    """Load the model and the data, compute the report, print and write it."""
     check_integer("--steps", arguments.steps, 2, "pass a number of characters")
     check_integer("--batch", arguments.batch, 1, "pass a number of sequences")
     _require(arguments)
@@ -78,7 +78,7 @@ def _require(arguments: argparse.Namespace) -> None:
 
 
 def _state_size(cell: Any) -> int:
-    """S: the numbers of a state."""
+    """S, the number of components of a state."""
     cells = cell.cells if is_stack(cell) else (cell,)
     return sum(part.hidden_size * len(part.state_type._fields) for part in cells)
 
@@ -99,7 +99,7 @@ def _model(arguments: argparse.Namespace) -> tuple[SequenceModel, Any, Vocabular
 
 
 def _characters(arguments: argparse.Namespace, model: SequenceModel, vocabulary: Vocabulary | None) -> dict[str, Any]:
-    """Sequences of the text, evenly spread over it: each character is to be predicted from those before it."""
+    """Sequences spread evenly over the text; each character is to be predicted from those before it."""
     if vocabulary is None or model.mode != "many_to_many":
         raise CommandError(f"--npz: expected a file with x and y, because {arguments.model} holds no character model")
     return _next_ids(vocabulary.encode(_text(arguments.text)), arguments, "--text")
@@ -111,7 +111,7 @@ def _next_ids(ids: Array, arguments: argparse.Namespace, option: str) -> dict[st
 
 
 def _spread(array: Array, T: int, B: int, option: str) -> Array:
-    """(T, B, …): B stretches of T steps, evenly spread over an array (N, …)."""
+    """(T, B, …): B segments of T steps, spread evenly over an array (N, …)."""
     if len(array) < T:
         raise CommandError(f"{option}: expected at least {T} characters or steps, as many as --steps and the one to predict, "
                            f"got {len(array)}")

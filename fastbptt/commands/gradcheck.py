@@ -1,4 +1,4 @@
-"""`fastbptt gradcheck`: gradients beside finite differences."""
+"""`fastbptt gradcheck`: gradients compared with finite differences."""
 from __future__ import annotations
 
 import argparse
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
     check = commands.add_parser("gradcheck", help="compare gradients with finite differences")
-    check.add_argument("--seed", type=int, default=0)
+    check.add_argument("--seed", type=int, default=0, help="seed of the parameters, inputs and direction (default: 0)")
     check.set_defaults(run=run)
 
 
 def _cells() -> dict[str, Any]:
-    """What is checked, by the name in the table."""
+    """The cells that are checked, by their names in the table."""
     cells: dict[str, Any] = {f"RNN {name}": CELLS["RNN"](5, 7, name) for name in activations.NAMES}
     cells |= {"GRU reset after": CELLS["GRU"](5, 7), "GRU reset before": CELLS["GRU"](5, 7, "before")}
     cells |= {"LSTM": CELLS["LSTM"](5, 7), "LSTM peephole": CELLS["LSTM"](5, 7, peephole=True)}
@@ -35,7 +35,7 @@ def _cells() -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Directional derivative by central differences against backward, for every cell, activation and for stacks, in float64."""
+    """Central differences in a random direction against backward, in float64, for every cell and activation and for stacks."""
     rng = np.random.default_rng(arguments.seed)
     worst = 0.0
     for name, cell in _cells().items():

@@ -1,4 +1,4 @@
-"""`fastbptt info`: versions, CPU, threads, cache; seconds to the first gradient."""
+"""`fastbptt info`: versions, CPU, threads, cache; time to the first gradient."""
 from __future__ import annotations
 
 import argparse
@@ -41,8 +41,9 @@ print(time.perf_counter() - t)
 
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
-    info = commands.add_parser("info", help="versions, CPU, threads, cache")
-    info.add_argument("--timing", action="store_true", help="seconds to the first gradient of a new process, cold and warm")
+    info = commands.add_parser("info", help="show versions, CPU, threads and cache")
+    info.add_argument("--timing", action="store_true",
+                      help="measure the time to the first gradient in a new process, with an empty and with a filled cache")
     info.set_defaults(run=run)
 
 
@@ -53,7 +54,7 @@ def _seconds(code: str, cache: str) -> float:
 
 
 def _timing() -> None:
-    """First gradients in new processes, beside the first call of a trivial cached function."""
+    """Time to the first gradient in new processes, and to the first call of a trivial cached function."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "trivial.py").write_text("import numba\n@numba.njit(cache=True)\ndef f(x):\n    return x[0] + 1\n")
         floor = FLOOR.format(folder=folder)

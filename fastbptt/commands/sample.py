@@ -1,4 +1,4 @@
-"""`fastbptt sample`: let a character model write."""
+"""`fastbptt sample`: generate text with a character model."""
 from __future__ import annotations
 
 import argparse
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("sample", help="let a character model write")
-    parser.add_argument("model", type=Path, help="a model file, such as best.npz of `fastbptt train`")
-    parser.add_argument("--prime", default="\n", help="what it reads first (default: a new line)")
-    parser.add_argument("--length", type=int, default=500, help="characters to write (default: 500)")
-    parser.add_argument("--temperature", type=float, default=0.8, help="above 0; small: likely characters only (default: 0.8)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = commands.add_parser("sample", help="generate text with a character model")
+    parser.add_argument("model", type=Path, help="a model file, such as best.npz from `fastbptt train`")
+    parser.add_argument("--prime", default="\n", help="text that the model reads first (default: a newline)")
+    parser.add_argument("--length", type=int, default=500, help="characters to generate (default: 500)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="above 0; low: likely characters only (default: 0.8)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random draws (default: 0)")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Check everything, then write character by character."""
+    """Check the arguments, then generate character by character."""
     length = check_integer("--length", arguments.length, 1, "pass the number of characters to write")
     check_positive("--temperature", arguments.temperature)
     check_integer("--seed", arguments.seed, 0, "pass an integer from 0")

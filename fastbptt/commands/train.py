@@ -1,4 +1,4 @@
-"""`fastbptt train`: a model of a text or of arrays, on a stream, with checkpoints; `--resume` goes on bit for bit."""
+"""`fastbptt train`: a model of a text or of arrays, on a stream, with checkpoints; `--resume` continues a run bit for bit."""
 from __future__ import annotations
 
 import argparse
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
 EPOCHS = 10         # where neither --epochs nor --seconds is given
-ENDS = ("epochs", "seconds")        # a run may be resumed with others, counted from its begin
+ENDS = ("epochs", "seconds")        # a run may be resumed with others, counted from its start
 OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("cell", str, f"{', '.join(CELL_NAMES)}"),
     ("layers", int, "layers of cells"),
     ("hidden", int, "units of a layer"),
-    ("dropout", float, "share of the outputs dropped between layers"),
-    ("window", int, "steps of a batch; gradients reach back to its begin at most"),
-    ("batch", int, "lanes of the data that are read side by side"),
-    ("truncate", str, "full, K (chunks of K steps), H,S (horizon, stride), or auto: measured after 200 updates"),
+    ("dropout", float, "fraction of the outputs dropped between layers"),
+    ("window", int, "steps of a batch; gradients reach back to its first step at most"),
+    ("batch", int, "lanes of the data that are read in parallel"),
+    ("truncate", str, "full, K (chunks of K steps), H,S (horizon and stride), or auto (measured after 200 updates)"),
     ("clip", float, "largest global norm of a gradient"),
     ("optimizer", str, f"{', '.join(OPTIMIZERS)}"),
     ("lr", float, "learning rate"),
     ("schedule", str, f"{', '.join(SCHEDULES)}"),
     ("epochs", int, f"passes over the data (default: {EPOCHS}, or no limit with --seconds)"),
     ("seconds", float, "time to train"),
-    ("seed", int, "of the initial weights and of dropout"),
+    ("seed", int, "seed of the initial weights and of dropout"),
     ("evaluate_every", int, "updates between evaluations on the held-out tenth"),
 )
 
@@ -51,13 +51,13 @@ def register(commands: Commands) -> None:
     for name, kind, text in OPTIONS:
         default = "" if DEFAULTS[name] is None else f" (default: {DEFAULTS[name]})"
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=text + default)
-    train.add_argument("--out", type=Path, default=None, help="folder of the run (default: fastbptt-train)")
+    train.add_argument("--out", type=Path, default=None, help="folder for the run (default: fastbptt-train)")
     train.add_argument("--save-every", type=float, default=60.0, help="seconds between checkpoints (default: 60)")
     train.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Begin or go on, train, draw the curves."""
+    """Begin or resume, train, draw the curves."""
     try:
         import matplotlib.figure  # noqa: F401
         from rich.console import Console
@@ -112,7 +112,7 @@ def _introduced(work: Run) -> str:
 
 
 def _trained(work: Run, console: Console) -> bool:
-    """Train under a progress bar; whether Ctrl-C ended it. A second Ctrl-C does not wait for the update under way."""
+    """Train under a progress bar; returns whether Ctrl-C ended it. A second Ctrl-C does not wait for the current update."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     columns = (BarColumn(bar_width=8), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),      # of 80 characters
                TextColumn("{task.description}"))
@@ -132,7 +132,7 @@ def _trained(work: Run, console: Console) -> bool:
 
 
 class _Told:
-    """Shows the run: a smoothed loss, the speed, the norm; a line for every evaluation."""
+    """Shows the smoothed loss, the speed and the gradient norm, and a line for every evaluation."""
 
     def __init__(self, progress: Any, task: Any):
         self.progress, self.task, self.loss, self.first = progress, task, float("nan"), (0.0, 0)

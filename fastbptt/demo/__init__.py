@@ -1,4 +1,4 @@
-"""The main job on real text: a character model trained with full and with truncated gradients side by side."""
+"""The demo: a character model trained on real text with full and with truncated gradients, side by side."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ __all__ = ["Corpus", "Report", "default_text", "read_text", "run_demo"]
 
 
 def run_demo(corpus: Corpus, seconds: float, tell: Callable[[str, float], None]) -> Report:
-    """Train for `seconds`, measure how the cost of the gradients grows with T, and let the model write.
+    """Train for `seconds`, measure how the cost of the gradients grows with T, and generate text with the model.
 
-    `tell` is called with what is being done and how much of the training time is spent, 0 … 1.
+    `tell` is called with a description of the current activity and the fraction of the training time spent, 0 … 1.
     """
     tell("compiling", 0.0)
     trained = train(corpus, seconds, tell)

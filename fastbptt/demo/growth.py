@@ -13,7 +13,7 @@ from .train import FORMS
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 TURNS = 11
-SETTLE = 0.3        # seconds: after a product of NumPy its threads spin for a while, and would be in the way of ours
+SETTLE = 0.3        # seconds: NumPy's threads spin for a while after a product, and would compete with ours
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Growth:
 
 
 def products_per_step(name: str) -> float:
-    """Products δ W that a form's backward pass does per step: horizon / stride, and one for full BPTT."""
+    """Products δ W per step in a form's backward pass: horizon / stride, and one for full BPTT."""
     truncation = FORMS[name]
     return 1.0 if truncation is None else truncation.horizon / truncation.stride
 
 
 def measure_growth(model: SequenceModel, params: ModelParams, ids: Array) -> Growth:
-    """Medians of turns in which the forms take turns; a shorter text is repeated. The readout, the same for all, is left out."""
+    """Medians of interleaved runs; a text that is too short is repeated. The readout, the same for all, is left out."""
     seconds: dict[str, list[float]] = {name: [] for name in FORMS}
     sleep(SETTLE)
     for T in LENGTHS:

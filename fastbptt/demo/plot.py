@@ -79,7 +79,7 @@ def _learning(axis: Any, report: Report) -> None:
 
 
 def _by_time(axis: Any, report: Report) -> None:
-    """On a log axis a gradient that costs more is a curve further to the right by one distance everywhere."""
+    """On a log axis, a gradient that costs more shifts the whole curve to the right by a constant."""
     updates, courses = report.trained.updates, report.trained.courses
     spent = [[float(np.sum(c.seconds[:n])) for n in updates] for c in courses]
     for course, seconds, colour in zip(courses, spent, COLOURS, strict=True):
@@ -90,7 +90,8 @@ def _by_time(axis: Any, report: Report) -> None:
     _title(axis, "The same, by the time spent on gradients", "seconds in forward, readout, loss and backward (log)",
            "bits per held-out character")
     texts = [f"{c.name}: {1e3 * float(np.median(c.seconds)):.1f} ms each" for c in courses]
-    _label_ends(axis, [(s[-1], c.bits[-1], text) for s, c, text in zip(spent, courses, texts, strict=True)])
+    last = max(s[-1] for s in spent)        # labels beside the longest line: beside a shorter one they would cover it
+    _label_ends(axis, [(last, c.bits[-1], text) for c, text in zip(courses, texts, strict=True)])
 
 
 def _cosine(axis: Any, report: Report) -> None:
@@ -109,6 +110,7 @@ def _cost(axis: Any, report: Report) -> None:
     for seconds, colour in zip(growth.seconds.values(), COLOURS, strict=True):
         axis.loglog(growth.lengths, [1e3 * s for s in seconds], "o-", color=colour, markersize=3.5, linewidth=1.8)
     axis.set_xlim(growth.lengths[0] / 1.15, growth.lengths[-1] * 3.6)
+    axis.set_ylim(top=2e3 * max(max(s) for s in growth.seconds.values()))       # room for the label below the title
     axis.xaxis.set_major_locator(FixedLocator(list(growth.lengths)))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xticklabels([f"{T:,}" for T in growth.lengths])

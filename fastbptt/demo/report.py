@@ -1,4 +1,4 @@
-"""What the demo found, as tables for the terminal and for Markdown."""
+"""The results of the demo, as tables for the terminal and for Markdown."""
 from __future__ import annotations
 
 import os
@@ -17,16 +17,16 @@ Rows = tuple[list[str], list[list[str]]]
 
 @dataclass(frozen=True)
 class Report:
-    """All that a run of the demo found."""
+    """All results of a run of the demo."""
 
     corpus: Corpus
     trained: Trained
     growth: Growth
     sample: tuple[str, str]
-    """Prompt, and what the model wrote after it."""
+    """The prompt, and the text that the model generated after it."""
 
     def courses(self) -> Rows:
-        """Header and rows: what each gradient costs, and what the model learned by it."""
+        """Header and rows: the cost of each gradient, and what the model learned with it."""
         header = ["gradient", "ms per gradient", "bits before", "bits after", "cosine before", "cosine after"]
         return header, [[c.name, f"{1e3 * float(np.median(c.seconds)):.2f}", f"{c.bits[0]:.2f}", f"{c.bits[-1]:.2f}",
                          f"{c.cosine[0]:.3f}", f"{c.cosine[-1]:.3f}"] for c in self.trained.courses]
@@ -38,15 +38,16 @@ class Report:
                         for name, seconds in self.growth.seconds.items()]
 
     def courses_caption(self) -> str:
-        """What the first table shows."""
+        """The caption of the first table."""
         return (f"RNN of {HIDDEN} tanh units, {self.trained.updates[-1]:,} updates each on the same batches of {BATCH} × "
                 f"{SEQUENCE} characters. A gradient is forward, readout, loss and backward; bits are per held-out character; the "
-                "cosine is that of the cell's gradient with the full one, on one batch, at the weights of full gradients.")
+                "cosine is between the cell's gradient and the full one, on one batch, at the weights trained with full "
+                "gradients.")
 
     def costs_caption(self) -> str:
-        """What the second table shows."""
+        """The caption of the second table."""
         return ("Milliseconds of forward and backward through the cell for one sequence, medians; δW per step counts the "
-                "products with W that the backward pass does. A window does more of them than full BPTT, chunks as many: what "
+                "products with W in the backward pass. A window needs more of them than full BPTT, chunks as many: what "
                 f"truncation gains is rows that step back together, and a bounded reach. {machine()}.")
 
     def markdown(self) -> str:
@@ -73,6 +74,6 @@ class Report:
         return tables
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """One picture of it all (extra ``demo``)."""
+        """Draw everything in one picture (extra ``demo``)."""
         from .plot import draw
         draw(self, path)

@@ -17,8 +17,8 @@ SEQUENCE = 128      # characters that a training sequence predicts
 class Corpus:
     """A text as ids: the first nine tenths to train on, the last tenth held out.
 
-    The vocabulary is that of the whole text, so that a character of the held-out part alone has an id too: the model has
-    never seen it, and what it costs is counted.
+    The vocabulary is that of the whole text, so that a character that occurs only in the held-out part has an id too: the model
+    has never seen it, and its cost is counted.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Corpus:
 
     @classmethod
     def from_text(cls, text: str, name: str) -> Corpus:
-        """Cut a text; ValueError if it has less than one sequence to train on, or one character."""
+        """Split a text; ValueError if less than one sequence is left to train on, or all its characters are the same."""
         kept = len(text) - len(text) // 10
         if kept <= SEQUENCE:
             raise ValueError(f"text: expected at least {SEQUENCE * 10 // 9 + 1} characters, one more than a sequence of "

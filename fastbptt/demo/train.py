@@ -1,4 +1,4 @@
-"""The same model trained by full and by truncated gradients, in step: the same start, the same batches."""
+"""The same model trained with full and with truncated gradients in parallel: the same initial weights, the same batches."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -22,13 +22,13 @@ BATCH, HIDDEN, HORIZON = 16, 96, 8
 RATE, LARGEST_NORM = 0.005, 1.0
 FORMS: dict[str, Truncation | None] = {
     "full": None, f"chunks of {HORIZON}": Truncation.chunks(HORIZON), f"window of {HORIZON}": Truncation(HORIZON)}
-CHECKS = (0.02, 0.05, 0.1, 0.17, 0.25, 0.35, 0.5, 0.65, 0.82)       # of the time, beside its start and its end
+CHECKS = (0.02, 0.05, 0.1, 0.17, 0.25, 0.35, 0.5, 0.65, 0.82)       # fractions of the time, in addition to its start and its end
 PIECES = 32
 
 
 @dataclass
 class Course:
-    """One way to take the gradient, and what became of the model trained with it."""
+    """One way to compute the gradient, and the history of the model trained with it."""
 
     name: str
     truncation: Truncation | None
@@ -37,14 +37,14 @@ class Course:
     bits: list[float] = field(default_factory=list)
     """Held-out bits per character at every check."""
     cosine: list[float] = field(default_factory=list)
-    """Of this gradient with the full one, at the weights trained with full gradients, at every check."""
+    """Cosine of this gradient with the full one, at the weights trained with full gradients, at every check."""
     seconds: list[float] = field(default_factory=list)
-    """Of every gradient taken."""
+    """Time of every gradient."""
 
 
 @dataclass
 class Trained:
-    """All courses, and after how many updates they were checked."""
+    """All courses, and the updates after which they were checked."""
 
     model: SequenceModel
     courses: list[Course]
@@ -80,7 +80,7 @@ def train(corpus: Corpus, seconds: float, tell: Callable[[str, float], None]) ->
 
 
 def batch(ids: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Sequences from random places, (T, B), and the character after each of theirs."""
+    """Sequences from random positions, (T, B), and for each character the next one."""
     first = rng.integers(0, ids.size - SEQUENCE, BATCH)
     windows = ids[first + np.arange(SEQUENCE + 1)[:, None]]
     return windows[:-1], windows[1:]
@@ -93,14 +93,14 @@ def check(trained: Trained, corpus: Corpus, fixed: tuple[Array, Array], done: in
     for course in trained.courses:
         course.bits.append(held_out_bits(trained.model, course.params, corpus.held_out))
         _, grads = trained.model.loss_and_grad(trained.courses[0].params, *fixed, truncation=course.truncation)
-        # The readout's gradient is never truncated: it would only flatter the cosine.
+        # The readout's gradient is never truncated, so it would only raise the cosine.
         flat = np.concatenate([np.ravel(a) for a in leaves(grads.cell)]).astype(np.float64)
         full = flat if full is None else full
         course.cosine.append(float(flat @ full / (np.linalg.norm(flat) * np.linalg.norm(full))))
 
 
 def held_out_bits(model: SequenceModel, params: ModelParams, ids: Array) -> float:
-    """Bits per character: the text in up to 32 pieces side by side, each from a state of zeros, every character but the first."""
+    """Bits per character: the text in up to 32 pieces in parallel, each from a zero state, every character but the first."""
     cuts = np.linspace(0, ids.size - 1, min(PIECES, (ids.size - 1) // SEQUENCE + 1) + 1).astype(int)
     x, lengths = pad([ids[a:b].tolist() for a, b in zip(cuts[:-1], cuts[1:], strict=True)])
     y, _ = pad([ids[a + 1:b + 1].tolist() for a, b in zip(cuts[:-1], cuts[1:], strict=True)])

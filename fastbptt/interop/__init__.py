@@ -1,4 +1,4 @@
-"""Weights of other libraries, in and out. Each module imports the library it is named after only where it needs it."""
+"""Weights from and to other libraries. No module needs the library that it is named after."""
 
 from . import keras, onnx, torch
 

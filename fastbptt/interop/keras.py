@@ -105,7 +105,7 @@ def _parts(cell: Any) -> list[tuple[list[int], Any]]:
 
 
 def _from_layer(cell: Any, weights: list[Any], first: int, dtype: np.dtype[Any]) -> Any:
-    """The Params of one layer; its weights stand from place `first` in the whole list."""
+    """The Params of one layer, whose weights begin at index `first` of the whole list."""
     I, H, gates = cell.input_size, cell.hidden_size, GATES[cell.gates]  # noqa: E741
     width = cell.gates * H
     after = "b_hn" in cell.params_type._fields

@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM nodes of ONNX: run one, or take its weights. ONNX itself is not needed: a node is read by its fields.
+"""RNN, GRU and LSTM nodes of ONNX: run one, or extract its weights. ONNX itself is not needed: a node is read by its fields.
 
 ONNX stacks gates as z r h (GRU) and i o f c (LSTM), peepholes as i o f, and the input biases before the recurrent ones;
 directions are the first axis. Nodes keep the batch in the second axis, with ``layout=1`` in the first.
@@ -31,7 +31,7 @@ FIELD = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}       # o
 
 
 class Node(NamedTuple):
-    """What a node says, and its input arrays by name."""
+    """The operator and attributes of a node, and its input arrays by name."""
 
     op: str
     attributes: dict[str, Any]
@@ -103,7 +103,7 @@ def from_node(node: Any, inputs: Sequence[Any]) -> tuple[Any, Any]:
     Returns
     -------
     cell, params
-        A reverse node has the cell of a forward one: its inputs and outputs are to be reversed.
+        A reverse node has the cell of a forward one: reverse its inputs and outputs yourself.
 
     Raises
     ------

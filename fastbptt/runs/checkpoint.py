@@ -1,4 +1,4 @@
-"""A run on disk: all that it takes to go on bit for bit."""
+"""A run on disk: everything needed to continue it bit for bit."""
 from __future__ import annotations
 
 import json
@@ -20,7 +20,7 @@ FORMAT, VERSION = "fastbptt-run", 1
 
 
 class Progress(NamedTuple):
-    """Where a run stands, beside its arrays. What is drawn at random follows from the seed and the number of the update."""
+    """How far a run has come, apart from its arrays. All random draws follow from the seed and the number of the update."""
 
     number: int
     """Updates done."""
@@ -28,7 +28,7 @@ class Progress(NamedTuple):
     """Of the stream."""
     seconds: float
     truncation: tuple[int, int] | None
-    """In use; what "auto" measured."""
+    """(horizon, stride) in use, such as "auto" measured."""
     metrics: dict[str, Any]
     """Of `Metrics.kept`."""
     evaluated: int = 0
@@ -47,7 +47,7 @@ class Trees(NamedTuple):
 
 
 def save(path: Path, settings: Settings, checksum: int, progress: Progress, trees: Trees) -> None:
-    """Write a checkpoint in one piece."""
+    """Write a checkpoint atomically."""
     header = {"format": FORMAT, "version": VERSION, "settings": asdict(settings), "checksum": checksum, **progress._asdict()}
     arrays = {name: array for name, array in _named(trees)}
     write_arrays(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
@@ -89,7 +89,7 @@ def load_trees(path: Path, like: Trees) -> Trees:
 
 
 def _named(trees: Trees) -> list[tuple[str, Array]]:
-    """Every array with a name: that of its tree and its place in it."""
+    """Every array with a name: that of its tree, and its index in it."""
     return [(f"{name}.{k}", np.asarray(array)) for name, tree in trees._asdict().items() for k, array in enumerate(leaves(tree))]
 
 

@@ -1,4 +1,4 @@
-"""The course of a run as JSON lines."""
+"""The history of a run as JSON lines."""
 from __future__ import annotations
 
 import json
@@ -23,7 +23,7 @@ class Metrics:
     """Lines {"update", "seconds", "loss", "norm", "rate", "steps_per_second"} of 20 updates each, and {"update", "held_out"}."""
 
     def __init__(self, folder: Path, kept: dict[str, Any] | None = None):
-        """A new file, or one as long as it was at a checkpoint: what came after is done again."""
+        """A new file, or one cut to its length at a checkpoint, because the updates after the checkpoint are run again."""
         self.path = folder / METRICS
         kept = {"bytes": 0, "pending": Pending()} if kept is None else kept
         self.pending = Pending(*kept["pending"])
@@ -31,7 +31,7 @@ class Metrics:
             file.truncate(kept["bytes"])
 
     def kept(self) -> dict[str, Any]:
-        """What a checkpoint needs to know; all lines are on the disk then."""
+        """What a checkpoint has to store; flushes all lines to the disk first."""
         with open(self.path, "ab") as file:
             os.fsync(file.fileno())
             return {"bytes": os.fstat(file.fileno()).st_size, "pending": self.pending}

@@ -1,4 +1,4 @@
-"""The curves of a run: what it learned, and the norm of its gradients."""
+"""The curves of a run: its learning curves, and the norm of its gradients."""
 from __future__ import annotations
 
 import warnings

@@ -1,4 +1,4 @@
-"""What a run was asked for: all that decides its weights but the data."""
+"""The settings of a run: together with the data, they determine its weights."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Settings:
     window: int = 128
     batch: int = 32
     truncate: str = FULL
-    """"full" (back to the begin of the window), "auto", "K" (chunks of K steps) or "H,S"."""
+    """"full" (back to the start of the window), "auto", "K" (chunks of K steps) or "H,S"."""
     clip: float = 1.0
     optimizer: str = "adam"
     lr: float = 0.002

@@ -1,9 +1,9 @@
-"""A text that is everywhere, to try things on."""
+"""A text that comes with every Python, for trying things out."""
 from __future__ import annotations
 
 
 def documentation() -> str:
-    """The topics of documentation that every CPython carries, joined in the order of their keys: 465,000 characters.
+    """The documentation topics that come with CPython, joined in the order of their keys: 465,000 characters.
 
     Raises
     ------

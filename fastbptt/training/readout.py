@@ -1,6 +1,6 @@
 """The affine readout z = V h + c.
 
-Its products are ours, not NumPy's: the threads of a BLAS spin for a while after a product, and the scan that comes next
+Its products are ours, not NumPy's: the threads of a BLAS spin for a while after a product, and the next scan
 would have to share the cores with them.
 """
 from __future__ import annotations

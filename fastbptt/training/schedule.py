@@ -14,7 +14,7 @@ class Cosine:
     Parameters
     ----------
     steps : int
-        Updates until the factor is at its floor.
+        Updates until the factor reaches its floor.
     warmup : int, default 0
         Updates of linear growth, below `steps`.
     floor : float, default 0.05

@@ -1,4 +1,4 @@
-"""Streams: sequences without an end, window after window, the state carried on."""
+"""Streams: endless sequences, read window by window, with the state carried on."""
 from __future__ import annotations
 
 import os
@@ -17,46 +17,46 @@ class Window(NamedTuple):
     """The next steps of a stream."""
 
     x: Array
-    """(n, batch) ids or (n, batch, I), n = window but at the end of the source."""
+    """(n, batch) ids or (n, batch, I); n = window, except at the end of the source."""
     y: Array
-    """What to predict: the id after each, or the targets of the same steps."""
+    """The targets: the id after each, or those given for the same steps."""
     fresh: bool
     """Whether the source begins here, and with it the state."""
 
 
 class Position(NamedTuple):
-    """Where a stream stands: integers, to be kept with a checkpoint."""
+    """How far a stream has been read: integers, to be stored in a checkpoint."""
 
     epoch: int
     """Passes over the source that are finished."""
     step: int
-    """Steps of this pass that are done, of every lane."""
+    """Steps of this pass that are done, in every lane."""
 
 
 def stream(source: Any, batch: int, window: int, *, vocabulary: Vocabulary | None = None, epochs: int | None = 1,
            position: tuple[int, int] = (0, 0)) -> Stream:
-    """Cut a source into `batch` contiguous lanes that are read side by side, `window` steps at a time.
+    """Cut a source into `batch` contiguous lanes that are read in parallel, `window` steps at a time.
 
-    Lane b has the steps b·n … (b+1)·n−1 of the source, n = ⌊steps / batch⌋, and is read from its begin to its end, so that
-    the state after one window is the state before the next: what `fit` and `evaluate` carry on. (Windows from random places
-    would begin with a state that the model never sees in use.) Only the window is in memory.
+    Lane b has the steps b·n … (b+1)·n−1 of the source, n = ⌊steps / batch⌋, and is read from start to end, so that the state
+    after one window is the state before the next; `fit` and `evaluate` carry it on. (Windows from random positions would
+    begin with a state that the model never meets in use.) Only the window is in memory.
 
     Parameters
     ----------
     source : array, pair of arrays, path, TextFile, or iterator
         Integer ids (N,), in memory or memory-mapped: the target of a step is the id after it. A pair (x, y) of arrays with N
-        steps each, x (N, I) or ids (N,): the targets are given. A path: a UTF-8 text file. An iterator, for what has no end:
-        of ids (n, batch) or of pairs (x, y) of (n, batch, …), the next n steps of all lanes, n ≥ 1 as it likes.
+        steps each, x (N, I) or ids (N,): the targets are given. A path: a UTF-8 text file. An iterator, for endless data:
+        of ids (n, batch) or of pairs (x, y) of (n, batch, …), the next n steps of all lanes, with any n ≥ 1.
     batch : int
-        B. What N does not share out equally, fewer than `batch` steps at its end, is left out.
+        B. The remainder of N / batch, fewer than `batch` steps at the end, is left out.
     window : int
-        T of every batch: how far gradients reach back at most, and after how many steps the parameters change.
+        T of every batch: gradients reach back over at most this many steps, and the parameters change after as many.
     vocabulary : Vocabulary, optional
-        Of the text file; by default its own, which is `stream.vocabulary`.
+        Of the text file; by default the file's own, available as `stream.vocabulary`.
     epochs : int or None, default 1
-        Passes over the source, each with a new state; None: without end. An iterator is read once.
+        Passes over the source, each with a new state; None: endless. An iterator is read once.
     position : Position, optional
-        `stream.position` of an earlier stream over the same source: go on there. An iterator, given anew, is read up to it.
+        `stream.position` of an earlier stream over the same source, to continue there. An iterator is read up to it.
 
     Returns
     -------
@@ -105,7 +105,7 @@ class Stream:
 
     @property
     def endless(self) -> bool:
-        """Whether it begins anew for ever."""
+        """Whether it starts again after every pass, without end."""
         return self._epochs is None
 
     def __iter__(self) -> Stream:
@@ -154,7 +154,7 @@ class _Lanes:
                              f"got {sizes[0]}; choose a smaller batch")
 
     def skip(self, step: int) -> None:
-        """Refuse a place that the lanes do not have."""
+        """Refuse a position beyond the end of the lanes."""
         if step >= self.steps:
             raise ValueError(f"position: expected a step below {self.steps}, the length of a lane, got {step}; "
                              "pass the position of a stream with the same source and batch")
@@ -171,7 +171,7 @@ class _Lanes:
 
 
 class _Fed:
-    """Lanes of an iterator of their next steps."""
+    """Lanes of an iterator that yields their next steps."""
 
     steps = None
 
@@ -181,12 +181,12 @@ class _Fed:
         self._ended = False
 
     def skip(self, step: int) -> None:
-        """Read the first steps, for nothing."""
+        """Read the first steps and discard them."""
         while step > 0 and (pair := self.read(0, min(step, 4096))) is not None:
             step -= len(pair[0])
 
     def read(self, step: int, window: int) -> tuple[Array, Array] | None:
-        """The next steps; None: there are none."""
+        """The next steps; None at the end."""
         while not self._ended and (not self._left or len(self._left[0]) < window + (len(self._left) == 1)):
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -194,7 +194,7 @@ class _Fed:
                 break
             parts = self._parts(chunk)
             self._left = tuple(np.concatenate(pair) for pair in zip(self._left, parts, strict=True)) if self._left else parts
-        ahead = len(self._left) == 1            # ids: the last of them is a target alone
+        ahead = len(self._left) == 1            # ids: the last of them is only a target
         n = min(window, len(self._left[0]) - ahead) if self._left else 0
         if n < 1:
             return None

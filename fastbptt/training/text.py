@@ -1,4 +1,4 @@
-"""A text file as an array of ids, read where it is needed."""
+"""A text file as an array of ids, read on demand."""
 from __future__ import annotations
 
 import codecs
@@ -12,15 +12,15 @@ from ..arrays import Array
 from ..errors import FileError
 from .sequences import Vocabulary
 
-SPACING = 4096      # characters between two marks: a slice decodes at most so many more than it needs
+SPACING = 4096      # characters between two marks: a slice decodes at most this many more than it needs
 BLOCK = 2**20       # bytes read at a time
 
 
 class TextFile:
-    """The characters of a UTF-8 file as ids: `len` and slices as of an array, read from the file where they are asked for.
+    """The characters of a UTF-8 file as ids: `len` and slices as of an array; a slice is read from the file on demand.
 
-    One pass over the file finds its characters and, every 4,096 of them, the byte where they begin (8 bytes of memory each);
-    after it a slice reads its own part alone. No character is changed: "\\r\\n" stays two.
+    One pass over the file finds its characters and the byte offset of every 4,096th of them (8 bytes of memory each); after
+    that, a slice reads only its own part. No character is changed: "\\r\\n" stays two.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class TextFile:
     ----------
     vocabulary : Vocabulary
     checksum : int
-        CRC-32 of the bytes: whether another file is the same text.
+        CRC-32 of the bytes, to recognise the same text.
 
     Raises
     ------

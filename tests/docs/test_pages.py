@@ -1,4 +1,4 @@
-"""The pages' code runs, and prints what the pages say."""
+"""The code of the README and of the pages runs, and prints what they say."""
 from __future__ import annotations
 
 import contextlib
@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+import fastbptt as fb
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS, README = ROOT / "docs", ROOT / "README.md"
 PAIR = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 FIGURES = 0.02      # of a printed number: its last digit differs from one kind of processor to another
@@ -29,7 +32,8 @@ def test_comparison_of_figures(said, promised, equal):
     assert same(said, promised) is equal
 
 
-@pytest.mark.parametrize("page, least", [("vanishing-gradient.md", 10), ("truncation-bias.md", 1), ("long-sequences.md", 1)])
+@pytest.mark.parametrize("page, least", [
+    ("../README.md", 1), ("vanishing-gradient.md", 10), ("truncation-bias.md", 1), ("long-sequences.md", 1)])
 def test_a_page_says_what_its_code_prints(page, least):
     blocks = PAIR.findall((DOCS / page).read_text(encoding="utf-8"))
     assert len(blocks) >= least
@@ -41,7 +45,18 @@ def test_a_page_says_what_its_code_prints(page, least):
         assert same(out.getvalue(), promised), f"the page says\n{promised}its code prints\n{out.getvalue()}"
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
 def test_links_and_pictures_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-        assert "://" in target or (DOCS / target).exists(), f"{page.name}: {target}"
+        assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_readme_names_every_public_name():
+    named = set(re.findall(r"`(\w+)`", README.read_text(encoding="utf-8")))
+    assert set(fb.__all__) <= named, set(fb.__all__) - named
+
+
+def test_readme_is_short_and_has_one_test_command():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.split()) <= 1400
+    assert text.count('pip install ".[test]"') == 1      # .ci/run takes the command from this line

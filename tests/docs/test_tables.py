@@ -56,3 +56,25 @@ def test_bench_shows_a_case_of_each_size_and_folds_the_rest():
     open_rows = [line.split()[1].split("-")[:3] for line in shown.splitlines() if line.startswith("| ") and "-T" in line]
     assert open_rows == [[cell, dtype, size] for cell in CELLS for dtype in DTYPES for size in "SML"]
     assert all(f"| {case.name} |" in folded for case in cases) and folded.endswith("</details>")
+
+
+def test_readme_has_the_float32_cases_that_are_shown(tmp_path):
+    cases = select(dtypes=DTYPES)
+    results = tuple(CaseResult(case, (Timing("fastbptt", 1e-3, 1e-3, 1e-3, 5, 1), Timing("jax", 2.5e-3, 2e-3, 3e-3, 5, 1)))
+                    for case in cases[:-1]) + (CaseResult(cases[-1], (Timing("fastbptt", 1e-3, 1e-3, 1e-3, 5, 1),)),)
+    report = Report({"cpu": "a CPU", "cores": "2", "numba": "0.1"}, None, {}, dict.fromkeys(DTYPES, 100.0), results)
+    path = tmp_path / "bench.json"
+    path.write_text(report.to_json())
+    assert tables.read_report(path) == report
+    table = tables.speeds_markdown(tables.read_report(path))
+    assert f"fastest in {len(cases) - 1} of" in table and "a CPU, 2 cores, numba 0.1" in table
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith(("| RNN", "| GRU", "| LSTM"))]
+    assert [row[0] for row in rows] == [cell.upper() for cell in CELLS for _ in "SML"]
+    assert all(row[5:] == ["1.00", "2.50", "2.50"] for row in rows)
+
+
+def test_readme_is_the_excerpt_of_the_last_run():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert tables.rewrite(text, "speeds", tables.speeds_table()) == text
+    page = tables.PERFORMANCE.read_text(encoding="utf-8")
+    assert tables.rewrite(page, "bench", tables.bench_markdown(tables.read_report(tables.BENCH))) == page

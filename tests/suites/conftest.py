@@ -1,4 +1,4 @@
-"""`pytest tests/suites --table` prints, for the README, how many cases of each foreign suite ran, and how many are refused."""
+"""`pytest tests/suites --table` prints, for docs/correctness.md, how many cases of each suite ran and how many are refused."""
 from __future__ import annotations
 
 from collections import Counter
