@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bptt.truncation import planned
+from ..bptt.passes import forget_plans
 from .cases import Case
 from .peers import OursSide, checked_setup
 
@@ -94,7 +94,7 @@ def seconds_of(sides: dict[str, OursSide], turns: int) -> dict[str, float]:
 
 def peak_of(side: OursSide) -> int:
     """Peak memory of a run in bytes, in NumPy and in compiled code, inputs and results excluded."""
-    planned.cache_clear()      # so that what is made once is counted too
+    forget_plans()      # so that what is made once is counted too
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()

@@ -101,6 +101,11 @@ def plan_passes(lengths: Array, T: int, truncation: Truncation, hidden: int, sep
     return plan(lengths.tobytes(), start, T, truncation, hidden, separate)
 
 
+def forget_plans() -> None:
+    """Drop the plans that are kept for the next call, so that the next call makes its own."""
+    _planned.cache_clear()
+
+
 def group_passes(lengths: Array, truncation: Truncation, separate: bool) -> list[Array]:
     """The passes over sequences of these lengths, (n, 4), in groups inside which no step belongs to two passes.
 

@@ -8,7 +8,7 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 import fastbptt as fb
-from fastbptt.bptt.passes import _planned
+from fastbptt.bptt.passes import forget_plans
 from fastbptt.cells.pieces import TIME_PIECES
 from fastbptt.engine.shards import MAX_SHARDS
 
@@ -17,7 +17,7 @@ FORMS = {"full": None, "chunks": fb.Truncation.chunks(16), "window": fb.Truncati
 
 def peak_of(call):
     """Bytes beyond what was there, at the worst moment; tracemalloc sees NumPy's allocations and those of compiled code."""
-    _planned.cache_clear()      # what is made once is counted
+    forget_plans()      # what is made once is counted
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
