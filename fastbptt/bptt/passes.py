@@ -19,9 +19,9 @@ from ..errors import (
     check_seed,
     check_state,
     check_tape,
-    first_array,
     is_stack,
 )
+from ..tree import first_array
 from . import checkpoint
 from .kernels import enter_scan, kernels_of
 from .tape import Tape, empty_grads

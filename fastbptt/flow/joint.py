@@ -9,7 +9,8 @@ from ..arrays import Array
 from ..bptt.checkpoint import CheckpointTape
 from ..bptt.dropout import dropped
 from ..bptt.tape import Tape
-from ..errors import check_finite_states, check_kept_steps, check_one_direction, check_params, check_tape, first_array, is_stack
+from ..errors import check_finite_states, check_kept_steps, check_one_direction, check_params, check_tape, is_stack
+from ..tree import first_array
 from .linear import Deltas, Linear, Span
 from .steps import STEPS
 

@@ -16,7 +16,8 @@ import numpy as np
 from ..arrays import Array
 from ..bptt.stack import Stack
 from ..cells import CELLS
-from ..errors import as_array, check_array, check_dtype, check_params, check_state, first_array, is_stack, shape_text
+from ..errors import as_array, check_array, check_dtype, check_params, check_state, is_stack, shape_text
+from ..tree import first_array
 
 WEIGHTS = ("weight_ih", "weight_hh")
 BIASES = ("bias_ih", "bias_hh")

@@ -11,8 +11,8 @@ from ..bptt.passes import backward, forward
 from ..bptt.tape import Tape
 from ..bptt.truncation import Truncation
 from ..cells.init import glorot
-from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, first_array
-from ..tree import tree_map
+from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights
+from ..tree import first_array, tree_map
 from . import losses
 from .readout import ReadoutParams, readout_backward, readout_forward
 
