@@ -1,5 +1,5 @@
 """What is rejected, and with which sentence: every one names the argument, what was expected, what came, and a remedy."""
-from .arrays import as_array, check_array, shape_text
+from .arrays import as_array, check_array, is_array, read_array, shape_text
 from .cells import (
     check_cells,
     check_layers,
@@ -87,7 +87,9 @@ __all__ = [
     "check_up_to",
     "check_weights",
     "check_weights_fit",
+    "is_array",
     "is_stack",
+    "read_array",
     "refuse_budget",
     "shape_text",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..tree import first_array
-from .arrays import check_array, shape_text
+from .arrays import check_array, is_array, read_array, shape_text
 from .values import FLOATS, check_integer, check_number
 
 LARGEST = 2**40      # bytes of one array; more is a slip of the pen, refused before anything is allocated
@@ -48,7 +48,7 @@ def check_mask(mask: Any, hidden: int) -> np.ndarray[Any, Any] | None:
     """(H, H) of 0 and 1 or truth values, as read-only truth values; None: none."""
     if mask is None:
         return None
-    array = np.array(mask)
+    array = np.array(read_array("mask", mask, f"expected ({hidden}, {hidden}) of 0 and 1"))
     if array.dtype.kind not in "biuf" or array.shape != (hidden, hidden) or not np.isin(array, (0, 1)).all():
         raise ValueError(f"mask: expected ({hidden}, {hidden}) of 0 and 1, got {shape_text(array.shape)} of {array.dtype}; "
                          "1 where unit j (column) may act on unit i (row)")
@@ -61,7 +61,7 @@ def check_signs(signs: Any, hidden: int) -> np.ndarray[Any, Any] | None:
     """(H,) of −1, 0 and 1, as read-only int8; None: none."""
     if signs is None:
         return None
-    array = np.array(signs)
+    array = np.array(read_array("signs", signs, f"expected ({hidden},) of -1, 0 and 1"))
     if array.dtype.kind not in "iuf" or array.shape != (hidden,) or not np.isin(array, (-1, 0, 1)).all():
         raise ValueError(f"signs: expected ({hidden},) of -1, 0 and 1, got {shape_text(array.shape)} of {array.dtype}; "
                          "1 for an excitatory unit, -1 for an inhibitory one, 0 for one that is free")
@@ -109,16 +109,18 @@ def check_params(cell: Any, params: Any, name: str = "params") -> Any:
     kind = cell.params_type
     if type(params) is not kind:
         raise TypeError(f"{name}: expected {kind.__name__} as {type(cell).__name__}.init makes them, got {type(params).__name__}")
-    dtype = getattr(params[0], "dtype", None)
-    shapes = cell.shapes
+    first, shapes = params[0], cell.shapes
+    dtype = first.dtype if isinstance(first, np.ndarray) else None
     if dtype is FLOATS[0] or dtype is FLOATS[1]:
         for array, shape in zip(params, shapes.values(), strict=True):
             if not (type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray):
                 break
         else:
             return params
+    if dtype is None and is_array(first):
+        dtype = read_array(f"{name}.{kind._fields[0]}", first, "expected a float32 or float64 array").dtype
     if dtype is None or dtype.newbyteorder("=") not in FLOATS:
-        raise TypeError(f"{name}.{kind._fields[0]}: expected a float32 or float64 array, got {dtype or type(params[0]).__name__}")
+        raise TypeError(f"{name}.{kind._fields[0]}: expected a float32 or float64 array, got {dtype or type(first).__name__}")
     dtype = FLOATS[0] if dtype.itemsize == 4 else FLOATS[1]
     return kind(*[check_array(f"{name}.{f}", a, shapes[f], dtype, cell) for f, a in zip(kind._fields, params, strict=True)])
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import canonical
-from .arrays import as_array, check_array, shape_text
+from .arrays import as_array, check_array, check_form, conversion, read_array, shape_text
 from .cells import is_stack
 
 INT64 = np.dtype(np.int64)
@@ -27,7 +27,7 @@ def check_lengths(lengths: Any, T: int, B: int) -> np.ndarray[Any, Any]:
         return steps
     array = as_array("lengths", lengths, f"expected {B} integers in 1 … {T}")
     if array.dtype.kind not in "iu":
-        raise TypeError(f"lengths: expected integers, got {array.dtype}; use lengths.astype(int)")
+        raise TypeError(f"lengths: expected integers, got {array.dtype}; {conversion('lengths', lengths, 'int64')}")
     if array.shape != (B,):
         raise ValueError(f"lengths: expected ({B},), one for each sequence, got {shape_text(array.shape)}")
     if array.min() < 1 or array.max() > T:
@@ -48,7 +48,7 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
         x = as_array(name, x, expected)
     ids = x.dtype.kind in "iu" and x.ndim == n
     if not ids:
-        x = check_array(name, given if isinstance(given, np.ndarray) else x.tolist(), (*letters, cell.input_size), dtype, cell)
+        x = check_form(name, given, x, (*letters, cell.input_size), dtype, cell)
     elif x.size == 0:
         raise ValueError(f"{name}: {expected} with at least one step and one sequence, got {shape_text(x.shape)}")
     T, B = (x.shape[0], x.shape[1]) if n == 2 else (1, x.shape[0])
@@ -66,9 +66,9 @@ def check_resets(resets: Any, T: int, B: int) -> np.ndarray[Any, Any] | None:
     """(T, B) truth values; None: none."""
     if resets is None:
         return None
-    array = np.asarray(resets)
-    if array.dtype != BOOL or isinstance(resets, np.ma.MaskedArray):
-        raise TypeError(f"resets: expected booleans ({T}, {B}), got {array.dtype}; use resets.astype(bool)")
+    array = read_array("resets", resets, f"expected booleans ({T}, {B})")
+    if array.dtype != BOOL:
+        raise TypeError(f"resets: expected booleans ({T}, {B}), got {array.dtype}; {conversion('resets', resets, 'bool')}")
     if array.shape != (T, B):
         raise ValueError(f"resets: expected ({T}, {B}), one for each step and sequence, got {shape_text(array.shape)}")
     return canonical(array, BOOL)

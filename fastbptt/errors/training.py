@@ -11,15 +11,16 @@ from .arrays import as_array, check_array, shape_text
 from .cells import check_one_direction, check_params
 
 
-def check_output_params(model: Any, params: Any) -> None:
-    """Parameters of this model: a cell's and a readout's of one dtype."""
+def check_output_params(model: Any, params: Any) -> Any:
+    """Parameters of this model, a cell's and a readout's of one dtype, in canonical form."""
     if not hasattr(params, "readout") or not hasattr(params, "cell"):
         raise TypeError(f"params: expected ModelParams(cell, readout) as SequenceModel.init makes them, "
                         f"got {type(params).__name__}")
-    dtype = first_array(check_params(model.cell, params.cell, "params.cell")).dtype
-    O, H = model.output_size, model.cell.hidden_size  # noqa: E741
-    check_array("params.readout.V", params.readout.V, (O, H), dtype)
-    check_array("params.readout.c", params.readout.c, (O,), dtype)
+    cell = check_params(model.cell, params.cell, "params.cell")
+    dtype, O, H = first_array(cell).dtype, model.output_size, model.cell.hidden_size  # noqa: E741
+    V = check_array("params.readout.V", params.readout.V, (O, H), dtype)
+    c = check_array("params.readout.c", params.readout.c, (O,), dtype)
+    return params._replace(cell=cell, readout=params.readout._replace(V=V, c=c))
 
 
 def check_carried(model: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..bptt.truncation import Truncation
-from ..errors import check_carried, check_integer
+from ..errors import check_carried, check_integer, check_output_params
 from ..tree import global_norm, tree_map
 from .clip import clip_by_norm
 from .model import ModelParams, SequenceModel
@@ -106,6 +106,7 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     steps = None if steps is None else check_integer("steps", steps, 1, "pass the number of batches to use")
     every = check_integer("every", every, 1, "pass the number of updates between evaluations")
     number = check_integer("done", done, 0, "pass the number of updates of earlier calls")
+    params = check_output_params(model, params)
     opt_state = optimizer.init(params) if opt_state is None else opt_state
     losses: list[float] = []
     evaluations: list[tuple[int, float]] = []
