@@ -106,13 +106,13 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     steps = None if steps is None else check_integer("steps", steps, 1, "pass the number of batches to use")
     every = check_integer("every", every, 1, "pass the number of updates between evaluations")
     number = check_integer("done", done, 0, "pass the number of updates of earlier calls")
-    params = check_output_params(model, params)
     opt_state = optimizer.init(params) if opt_state is None else opt_state
     losses: list[float] = []
     evaluations: list[tuple[int, float]] = []
     for batch in batches:
         number += 1
         arguments = _carried(model, batch, state, seed, number) if isinstance(batch, Window) else batch
+        params = check_output_params(model, params)
         loss, grads, last = model.loss_grad_state(params, truncation=truncation, **arguments)
         state = tree_map(np.copy, last) if isinstance(batch, Window) else None     # a copy: `last` holds all of its tape
         grads, norm = clip_by_norm(grads, clip) if clip is not None else (grads, global_norm(grads))
