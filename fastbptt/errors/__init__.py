@@ -2,6 +2,7 @@
 from .arrays import as_array, check_array, is_array, read_array, shape_text
 from .cells import (
     check_cells,
+    check_computed_by,
     check_layers,
     check_leak,
     check_mask,
@@ -52,6 +53,7 @@ __all__ = [
     "check_carried",
     "check_cells",
     "check_choice",
+    "check_computed_by",
     "check_confidence",
     "check_dtype",
     "check_finite_gradient",

@@ -1,7 +1,7 @@
 """Cells and stacks: their options, parameters and states."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -152,3 +152,19 @@ def check_one_direction(cell: Any, what: str) -> None:
     """Refuse two directions, where the past does not determine the state."""
     if getattr(cell, "bidirectional", False):
         raise ValueError(f"cell: expected one direction for {what}, got {cell}; its states hang on all steps, later ones too")
+
+
+def check_computed_by(library: str, kind: str, cell: Any, fields: Sequence[str], options: dict[str, tuple[Any, ...]]) -> None:
+    """Refuse a cell that no layer of another library computes: by its parameters, or by its options.
+
+    An option has its default value, or is one of those in `options`; one that this check does not know is refused as well.
+    """
+    if unknown := [name for name in cell.params_type._fields if name not in fields]:
+        raise ValueError(f"cell: expected parameters among {', '.join(fields)}, got {', '.join(unknown)} in {cell}; "
+                         f"{library} has no {kind} with them")
+    for name, field in getattr(cell, "__dataclass_fields__", {}).items():
+        value, allowed = getattr(cell, name), (field.default, *options.get(name, ()))
+        computed = value is field.default or (isinstance(value, str | int | float) and value in allowed)
+        if name not in ("input_size", "hidden_size") and not computed:
+            raise ValueError(f"cell: expected {name}={' or '.join(map(repr, allowed))}, got {cell}; "
+                             f"{library} has no {kind} that computes it")

@@ -20,18 +20,18 @@ def _all_steps(T: int, B: int) -> np.ndarray[Any, Any]:
     return np.full(B, T, INT64)
 
 
-def check_lengths(lengths: Any, T: int, B: int) -> np.ndarray[Any, Any]:
+def check_lengths(lengths: Any, T: int, B: int, name: str = "lengths") -> np.ndarray[Any, Any]:
     """(B,) int64 of integers in 1 … T; None: all of them T."""
     if lengths is None:
         steps: np.ndarray[Any, Any] = _all_steps(T, B).copy()      # a tape shows it: what its owner writes there stays there
         return steps
-    array = as_array("lengths", lengths, f"expected {B} integers in 1 … {T}")
+    array = as_array(name, lengths, f"expected {B} integers in 1 … {T}")
     if array.dtype.kind not in "iu":
-        raise TypeError(f"lengths: expected integers, got {array.dtype}; {conversion('lengths', lengths, 'int64')}")
+        raise TypeError(f"{name}: expected integers, got {array.dtype}; {conversion(name, lengths, 'int64')}")
     if array.shape != (B,):
-        raise ValueError(f"lengths: expected ({B},), one for each sequence, got {shape_text(array.shape)}")
+        raise ValueError(f"{name}: expected ({B},), one for each sequence, got {shape_text(array.shape)}")
     if array.min() < 1 or array.max() > T:
-        raise ValueError(f"lengths: expected integers in 1 … {T}, got values from {array.min()} to {array.max()}")
+        raise ValueError(f"{name}: expected integers in 1 … {T}, got values from {array.min()} to {array.max()}")
     return canonical(array, INT64)
 
 
