@@ -1,4 +1,4 @@
-"""The letters of all shapes, and the tuples in which arrays travel.
+"""The letters of all shapes, the tuples in which arrays travel, and the form in which kernels take them.
 
 T steps, B sequences, I inputs, H hidden units, O outputs, G gates, S state size (H; 2H for the LSTM). All arrays are
 time-major: x (T, B, I), h (T, B, H). A step is numbered 1 … T; state 0 is the initial one.
@@ -98,3 +98,22 @@ def _longest_first(lengths: bytes) -> Array:
 def longest_first(lengths: Array) -> Array:
     """The sequences by descending length, equal ones in their order; kept for the next call with these lengths."""
     return _longest_first(lengths.tobytes())
+
+
+class _Writable:
+    """Presents read-only memory as writable, so that kernels need one specialisation; they never write their inputs."""
+
+    def __init__(self, array: Array):
+        self._array = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def canonical(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array as kernels take it: C order, aligned, native, `dtype`; itself where it is so already."""
+    if type(array) is not np.ndarray or array.dtype is not dtype or not array.flags.carray:
+        array = np.require(np.asarray(array), dtype, ["C", "A"])
+        if not array.flags.writeable:
+            array = np.asarray(_Writable(array))
+    return array

@@ -627,21 +627,36 @@ def lyapunov(J: Array, k: int | None = None, transient: int = 0, begin: Array | 
 
     `begin`: the columns (S, k) of the first Q, the first k units by default.
 
-    A direction in which |R_ii| ≤ S ε ‖J_t Q‖_F is lost to rounding: the step is singular there and the exponent −∞.
+    A direction in which |R_ii| ≤ S ε ‖J_t Q‖_F |(1, x)| is lost to rounding, x the coefficients of its column in those before
+    it: the step is singular there and the exponent −∞. From then on it comes after all others, whose directions would else
+    depend on what rounding left of it.
     """
     T, B, S = J.shape[:3]
     k = S if k is None else k
     result = np.zeros((B, k))
     for b in range(B):
-        Q = np.eye(S)[:, :k] if begin is None else begin
+        Q, order = np.eye(S)[:, :k] if begin is None else begin, np.arange(k)
         for t in range(T):
-            M = J[t, b] @ Q
-            Q, R = np.linalg.qr(M)
+            Q, size, order = _qr_lost_last(J[t, b] @ Q, order)
             if t >= transient:
-                size = np.abs(np.diag(R))
                 with np.errstate(divide="ignore"):
-                    result[b] += np.log(np.where(size <= S * np.finfo(float).eps * np.linalg.norm(M), 0.0, size))
+                    result[b, order] += np.log(size)
     return np.flip(np.sort(result / (T - transient), axis=1), axis=1)
+
+
+def _qr_lost_last(M: Array, order: Any) -> tuple[Array, Array, Any]:
+    """Q, with its columns where M has them, of the columns taken in this order but the lost ones last; |R_ii|, and that order."""
+    error = M.shape[0] * np.finfo(float).eps * np.linalg.norm(M)
+    kept: list[int] = []
+    for i in order:
+        x = np.linalg.lstsq(M[:, kept], M[:, i], rcond=None)[0] if kept else np.zeros(0)
+        if np.linalg.norm(M[:, i] - M[:, kept] @ x) > error * np.sqrt(1 + x @ x):
+            kept.append(int(i))
+    order = np.array([*kept, *(i for i in order if i not in kept)])
+    Q = np.empty_like(M)
+    Q[:, order], R = np.linalg.qr(M[:, order])
+    size = np.abs(np.diag(R))
+    return Q, np.where(np.arange(len(order)) < len(kept), size, 0.0), order
 
 
 # --- readout and losses ---

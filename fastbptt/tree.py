@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .arrays import Array
+Array = NDArray[Any]
 
 
 def leaves(tree: Any) -> Iterator[Array]:
@@ -16,6 +17,13 @@ def leaves(tree: Any) -> Iterator[Array]:
             yield from leaves(branch)
     elif tree is not None:
         yield tree
+
+
+def first_array(tree: Any) -> Any:
+    """The first array of a tuple of arrays, nested or not."""
+    while isinstance(tree, tuple):
+        tree = tree[0]
+    return tree
 
 
 def tree_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:

@@ -9,8 +9,8 @@ import pytest
 from fastbptt.engine.jit import is_compiled
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastbptt"
-LAYERS = {"arrays": 0, "errors": 0, "tree": 1, "engine": 1, "cells": 2, "bptt": 3, "flow": 4, "training": 4,
-          "interop": 5, "bench": 5, "demo": 5, "runs": 5, "commands": 6, "cli": 7, "__main__": 8, "__init__": 9}
+LAYERS = {"arrays": 0, "tree": 0, "errors": 1, "engine": 2, "cells": 3, "bptt": 4, "flow": 5, "training": 5,
+          "interop": 6, "bench": 6, "demo": 6, "runs": 6, "commands": 7, "cli": 8, "__main__": 9, "__init__": 10}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 
 

@@ -17,8 +17,8 @@ from ..errors import (
     check_seed,
     check_state,
     check_tape,
-    first_array,
 )
+from ..tree import first_array
 from .execute import Execution, Run, Scan, scans_of
 from .plan import FORWARD, Action, plan_backward, plan_checkpoints, plan_segments
 from .schedule import schedule_for

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array
-from ..errors import canonical
+from ..arrays import Array, canonical
 from . import simd
 from .fork import run_shards
 from .gemm import columns_times_panels, rows_times_panels

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..bptt.api import forward
+from ..bptt.passes import forward
 from ..engine.orthogonal import gram_schmidt
 from ..errors import check_flag, check_one_direction, check_transient, check_up_to
 from .stack import StackSteps, linear_steps
 
 LONGEST = 16        # steps between two orthonormalisations
-MOST_SPREAD = 1e10  # between the fastest and the slowest direction of one stretch, else their angle is lost to rounding
+MOST_SPREAD = np.log(1e10)  # between the fastest and the slowest direction of one stretch, else their angle is lost to rounding
+MOST_GROWTH = 600.0    # of a direction in one stretch, as a logarithm: float64 ends at 709
 MOST_FLOATS = 2**18    # of the products of Jacobians that are made together
 
 
@@ -41,7 +42,9 @@ def lyapunov_spectrum(cell: Any, params: Any, x: Any, k: int | None = None, *, t
     Returns
     -------
     (B, k), or with `convergence` a tuple of it and of the means so far (T − transient, B, k)
-        Largest first; −inf where the Jacobian is singular: |R_ii| ≤ S ε ‖J_t Q‖_F counts as 0.
+        Largest first; −inf where the Jacobian is singular: |R_ii| ≤ S ε ‖J_t Q‖_F |(1, x)| counts as 0, x the coefficients
+        of the row in those before it. Of a direction that is lost in this way nothing is known: from then on it is the last
+        one that Q R = J_t Q takes, so that the others are not bent by it.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def _growth(steps: StackSteps, k: int, transient: int, longest: int) -> Iterator
     rows; unless k is so small beside S that carrying k vectors through the steps is less work.
     """
     S = steps.size
-    Q = np.broadcast_to(first_directions(k, S), (steps.B, k, S))
+    Q, order = np.broadcast_to(first_directions(k, S), (steps.B, k, S)), np.tile(np.arange(k), (steps.B, 1))
     most = MOST_FLOATS // (steps.B * S * S) if S <= max(64, 4 * k) else 1
     t, length = 0, 1
     while t < steps.T:
@@ -99,29 +102,37 @@ def _growth(steps: StackSteps, k: int, transient: int, longest: int) -> Iterator
         length = min(length, end - t)
         count = max(1, min(most, (end - t) // length)) if length > 1 else 1
         rows = np.broadcast_to(np.eye(S), (count, steps.B, S, S)) if count > 1 else Q[None]
-        for i in range(length):
-            rows = steps.jvp(slice(t + i, t + count * length, length), rows)
-        fastest = 0.0
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):      # what leaves the range shows that it is too long
+            for i in range(length):
+                rows = steps.jvp(slice(t + i, t + count * length, length), rows)
+        used = 0.0
         for images in rows:
-            basis, logs, spread = _orthonormal(Q @ images if count > 1 else images)
-            if length > 1 and not spread <= MOST_SPREAD:
-                fastest = np.inf
+            basis, logs, now, share = _orthonormal(images if count == 1 else _product(Q, images), order)
+            used = max(used, share)
+            if length > 1 and used > 1:
                 break
-            Q, t, fastest = basis, t + length, max(fastest, float(np.log(spread)) / length)
+            Q, order, t = basis, now, t + length
             if t > transient:
                 yield t, logs
-        if fastest == np.inf:
-            length = max(1, length // 2)
-        else:
-            length = int(min(longest, max(1, 0.8 * np.log(MOST_SPREAD) // max(fastest, 1e-3))))
+        length = max(1, length // 2) if used > 1 else int(min(longest, max(1.0, 0.8 * length / max(used, 1e-3))))
 
 
-def _orthonormal(rows: Array) -> tuple[Array, Array, float]:
-    """For rows (B, k, S): an orthonormal basis, log |R_ii| of every direction, and the largest ratio of two of a sequence."""
-    basis, sizes = gram_schmidt(rows)
+def _product(Q: Array, images: Array) -> Array:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.asarray(Q @ images)
+
+
+def _orthonormal(rows: Array, order: Array) -> tuple[Array, Array, Array, float]:
+    """For rows (B, k, S), taken in this order: an orthonormal basis, log |R_ii| of every direction, the order of the next time.
+
+    And how much of its limits a stretch of these rows uses up: above 1 it is too long.
+    """
+    now = order.copy()
+    basis, sizes = gram_schmidt(rows, now)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = sizes.max(axis=1) / sizes.min(axis=1)
-        return basis, np.log(sizes), float(np.where(np.isnan(ratios), np.inf, ratios).max())
+        logs: Array = np.log(sizes)
+        used = np.maximum(np.ptp(logs, axis=1) / MOST_SPREAD, np.abs(logs).max(axis=1) / MOST_GROWTH).max()
+    return basis, logs, now, float("inf") if np.isnan(used) else float(used)
 
 
 def growth_along(steps: StackSteps) -> Array:
@@ -135,10 +146,12 @@ def growth_along(steps: StackSteps) -> Array:
     fresh, logs, crossed = rows.copy(), np.zeros((steps.T, steps.B)), steps.layers[0].crossed
     for t in range(steps.T):
         rows = steps.jvp(slice(t, t + 1), rows)
+        largest = np.abs(rows).max(axis=3, keepdims=True)
+        rows = rows / np.where(largest == 0, 1.0, largest)          # scaled first: no square leaves the range
         size = np.linalg.norm(rows, axis=3)[0, :, 0]
         over = np.zeros(steps.B, bool) if crossed is None else ~crossed[t, :, 0, 0]
         with np.errstate(divide="ignore"):
-            logs[t] = np.where(over, 0.0, np.log(size))
+            logs[t] = np.where(over, 0.0, np.log(size) + np.log(largest[0, :, 0, 0]))
         gone = over | (size == 0)
         rows = np.where(gone[:, None, None], fresh, rows / np.where(gone, 1.0, size)[:, None, None])
     return logs

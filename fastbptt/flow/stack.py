@@ -8,7 +8,8 @@ import numpy as np
 from ..arrays import Array
 from ..bptt.dropout import dropped
 from ..bptt.tape import CheckpointTape, Tape
-from ..errors import check_finite_states, check_kept_steps, check_one_direction, check_params, check_tape, first_array
+from ..errors import check_finite_states, check_kept_steps, check_one_direction, check_params, check_tape
+from ..tree import first_array
 from .steps import CellSteps, Deltas, Span
 
 

@@ -2,7 +2,9 @@
 
 A layer holds its kernel (I, G·H), its recurrent kernel (H, G·H) and, unless it was made with ``use_bias=False``, its bias
 (G·H,): the transposes of U and W, and b. Gates are stacked z r h (GRU) and i f c o (LSTM). A GRU with ``reset_after=True``,
-Keras' default, has a bias (2, 3·H) for the input and for the state; the last H of the second are b_hn.
+Keras' default, has a bias (2, 3·H) for the input and for the state; the last H of the second are b_hn. Weights do not say how
+their layer was made: ``activation`` of a SimpleRNN is that of the cell ("linear" is our identity), and that of the others the
+default. Keras has no leak, no masks, no signs, no peepholes, and a leaky_relu of another slope: such cells are refused.
 """
 from __future__ import annotations
 
@@ -12,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..errors import as_array, check_array, check_dtype, check_params, is_stack
+from ..errors import as_array, check_array, check_computed_by, check_dtype, check_params, is_stack
 
 GATES = {1: [0], 3: [1, 0, 2], 4: [0, 1, 2, 3]}     # our gates in Keras' order, by their number; every order is its own inverse
 FIELDS = ("U", "W", "b", "b_hn")
+OPTIONS = {"activation": ("sigmoid", "relu", "identity"), "reset": ("before",)}     # a layer's, beside the defaults of the cells
 
 
 def from_weights(cell: Any, weights: Sequence[Any]) -> Any:
@@ -98,9 +101,7 @@ def _parts(cell: Any) -> list[tuple[list[int], Any]]:
     """Every layer and direction: the order of its gates, and its cell."""
     cells = [part for _, part in cell.parts] if is_stack(cell) else [cell]
     for part in cells:
-        if unknown := [name for name in part.params_type._fields if name not in FIELDS]:
-            raise ValueError(f"cell: expected parameters among {', '.join(FIELDS)}, got {', '.join(unknown)} in {part}; "
-                             "Keras has no layer with them")
+        check_computed_by("Keras", "layer", part, FIELDS, OPTIONS)
     return [(GATES[part.gates], part) for part in cells]
 
 

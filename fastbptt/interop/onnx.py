@@ -17,17 +17,31 @@ from ..bptt.directions import reverse_sequences
 from ..bptt.api import forward
 from ..bptt.stack import Directions, Stack
 from ..cells import CELLS
+from ..engine.activations import NAMES
 from ..errors import as_array, check_array, check_dtype, check_lengths
 
 SLOTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+SLOTS_OF = {"RNN": SLOTS[:6], "GRU": SLOTS[:6], "LSTM": SLOTS}
+RESULTS_OF = {"RNN": ("Y", "Y_h"), "GRU": ("Y", "Y_h"), "LSTM": ("Y", "Y_h", "Y_c")}
 GATES = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 2, 3, 1]}
 PEEPHOLES = [0, 2, 1]
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-ACTIVATIONS = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "leakyrelu": "leaky_relu", "affine": "identity"}
-ALPHA = {"leakyrelu": 0.01, "affine": 1.0}
+# The activations of the specification, with the alpha and beta at which they are those of a cell here: the defaults that it
+# states. Its Affine is the identity at 1 and 0. Each is ours of the same name, if there is one.
+SPECIFIED: dict[str, dict[str, float]] = {
+    "Tanh": {}, "Sigmoid": {}, "Relu": {}, "LeakyRelu": {"alpha": 0.01}, "Affine": {"alpha": 1.0, "beta": 0.0},
+    "Elu": {"alpha": 1.0}, "HardSigmoid": {"alpha": 0.2, "beta": 0.5}, "ThresholdedRelu": {"alpha": 1.0}, "Softplus": {},
+    "Softsign": {}}
+OURS = {name.replace("_", ""): name for name in NAMES}
+ACTIVATIONS = {name: OURS["identity" if name == "Affine" else name.lower()] for name in SPECIFIED
+               if name == "Affine" or name.lower() in OURS}
 GATED = {"GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh")}
-KNOWN = ("activations", "activation_alpha", "activation_beta", "direction", "hidden_size", "layout")
 FIELD = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}       # of an AttributeProto, by its type
+KNOWN = {"activations": 8, "activation_alpha": 6, "activation_beta": 6, "direction": 3, "hidden_size": 2, "layout": 2,
+         "linear_before_reset": 2, "input_forget": 2}                        # attributes, and their types
+KINDS: dict[int, tuple[str, Any]] = {
+    1: ("a float", int | float), 2: ("an integer", int), 3: ("a string", str),
+    6: ("a list of floats", list), 7: ("a list of integers", list), 8: ("a list of strings", list)}
 
 
 class Node(NamedTuple):
@@ -77,7 +91,7 @@ def run_node(node: Any, inputs: Sequence[Any]) -> tuple[Array | None, ...]:
     """
     read = _read(node, inputs)
     X, given = read.inputs["X"], read.inputs
-    lengths = check_lengths(given.get("sequence_lens"), *X.shape[:2])
+    lengths = given["sequence_lens"]
     valid = (np.arange(len(X))[:, None] < lengths)[..., None]
     outputs, finals = [], []
     for d, (reverse, (cell, params)) in enumerate(zip(read.ways, _cells(read), strict=True)):
@@ -131,32 +145,45 @@ def from_node(node: Any, inputs: Sequence[Any]) -> tuple[Any, Any]:
 def _read(node: Any, inputs: Sequence[Any]) -> Node:
     """The node and its inputs, checked; X and the initial states with the steps or directions in the first axis."""
     op = node.op_type
-    if op not in CELLS:
-        raise ValueError(f"node: expected one of {', '.join(CELLS)}, got {op}")
-    attributes = {a.name: _value(a) for a in node.attribute}
-    _check_attributes(op, attributes)
+    domain = getattr(node, "domain", "")
+    if op not in CELLS or domain not in ("", "ai.onnx"):
+        raise ValueError(f"node: expected one of {', '.join(CELLS)}, got {op}{domain and ' of the domain ' + domain}")
+    attributes = _attributes(op, node.attribute)
     ways = DIRECTIONS[attributes.get("direction", "forward")]
-    names = [slot for slot, name in zip(SLOTS, node.input, strict=False) if name]
-    if len(names) != len(inputs) or names[:3] != ["X", "W", "R"]:
-        raise ValueError(f"inputs: expected one array for each of {', '.join(names)}, the non-empty names of the {op} node, "
-                         f"got {len(inputs)}")
-    arrays = dict(zip(names, inputs, strict=True))
+    arrays = _named(node, inputs)
     first = as_array("X", arrays["X"], f"expected (T, B, I) for {op}")
     dtype = check_dtype("X", first.dtype.newbyteorder("="))
     if attributes.get("layout", 0):
         for name in ("X", "initial_h", "initial_c"):
-            if name in arrays and np.ndim(arrays[name]) == 3:
-                arrays[name] = np.ascontiguousarray(np.swapaxes(arrays[name], 0, 1))
-    lengths = arrays.pop("sequence_lens", None)
+            if name in arrays and (array := as_array(name, arrays[name], f"expected three axes for {op}")).ndim == 3:
+                arrays[name] = np.swapaxes(array, 0, 1)
+    lengths = as_array("sequence_lens", arrays.pop("sequence_lens"), "expected (B,)") if "sequence_lens" in arrays else None
     checked = _check_arrays(op, arrays, len(ways), attributes.get("hidden_size"), dtype)
-    return Node(op, attributes, ways, checked if lengths is None else {**checked, "sequence_lens": lengths})
+    T, B = checked["X"].shape[:2]
+    return Node(op, attributes, ways, {**checked, "sequence_lens": check_lengths(lengths, T, B, "sequence_lens")})
+
+
+def _named(node: Any, inputs: Any) -> dict[str, Any]:
+    """The inputs by the names of their slots, for a node whose inputs and outputs are those of its kind."""
+    op, slots, results = node.op_type, SLOTS_OF[node.op_type], RESULTS_OF[node.op_type]
+    for kind, names, known in (("inputs", node.input, slots), ("outputs", node.output, results)):
+        if extra := [name for name in names[len(known):] if name]:
+            raise ValueError(f"{kind}: expected at most {', '.join(known)} for a node {op}, got also {', '.join(extra)}; "
+                             "no cell here computes it")
+    if not isinstance(inputs, list | tuple):
+        raise TypeError(f"inputs: expected a list of arrays, got {type(inputs).__name__}")
+    names = [slot for slot, name in zip(slots, node.input, strict=False) if name]
+    if len(names) != len(inputs) or names[:3] != ["X", "W", "R"]:
+        raise ValueError(f"inputs: expected one array for each of {', '.join(names)}, the non-empty names of the {op} node, "
+                         f"got {len(inputs)}")
+    return dict(zip(names, inputs, strict=True))
 
 
 def _check_arrays(op: str, arrays: dict[str, Any], D: int, hidden: Any, dtype: np.dtype[Any]) -> dict[str, Array]:
     """Every array but the lengths in canonical form."""
     X = check_array("X", arrays["X"], ("T", "B", "I"), dtype, op)
-    H = np.shape(arrays["R"])[-1] if hidden is None else hidden
     G, B = len(GATES[op]), X.shape[1]
+    H = check_array("R", arrays["R"], (D, f"{G}·H", "H"), dtype, op).shape[2] if hidden is None else hidden
     shapes = {"W": (D, G * H, X.shape[2]), "R": (D, G * H, H), "B": (D, 2 * G * H), "P": (D, 3 * H),
               "initial_h": (D, B, H), "initial_c": (D, B, H)}
     return {name: X if name == "X" else check_array(name, array, shapes[name], dtype, op) for name, array in arrays.items()}
@@ -164,23 +191,41 @@ def _check_arrays(op: str, arrays: dict[str, Any], D: int, hidden: Any, dtype: n
 
 def _value(attribute: Any) -> Any:
     """The value of an AttributeProto."""
+    name = attribute.name
+    if getattr(attribute, "ref_attr_name", ""):
+        raise ValueError(f"{name}: expected a value, got a reference to {attribute.ref_attr_name!r}; inline the function")
     if attribute.type not in FIELD:
-        raise ValueError(f"{attribute.name}: expected a number, a string or a list of them, got the type {attribute.type}")
+        raise ValueError(f"{name}: expected a number, a string or a list of them, got the type {attribute.type}")
     value = getattr(attribute, FIELD[attribute.type])
-    if isinstance(value, bytes):
-        return value.decode()
-    return value if isinstance(value, int | float) else [v.decode() if isinstance(v, bytes) else v for v in value]
+    if attribute.type in (3, 8):
+        try:
+            texts = [v.decode() if isinstance(v, bytes) else str(v) for v in ([value] if attribute.type == 3 else value)]
+        except UnicodeDecodeError:
+            raise ValueError(f"{name}: expected UTF-8, got {value!r}") from None
+        return texts[0] if attribute.type == 3 else texts
+    return value if attribute.type in (1, 2) else list(value)
 
 
-def _check_attributes(op: str, attributes: dict[str, Any]) -> None:
-    """Refuse what no cell here computes, by name."""
+def _attributes(op: str, given: Any) -> dict[str, Any]:
+    """The attributes by name, each once, of the right type, and with values that a cell here computes."""
     neutral = {"linear_before_reset": (0, 1) if op == "GRU" else (0,), "input_forget": (0,), "layout": (0, 1),
                "direction": tuple(DIRECTIONS)}
-    for name, value in attributes.items():
+    attributes: dict[str, Any] = {}
+    for attribute in given:
+        name, value = attribute.name, _value(attribute)
+        if name not in KNOWN:
+            raise ValueError(f"{name}: expected a node {op} without this attribute, got {value!r}; no cell here computes it")
+        if name in attributes:
+            raise ValueError(f"{name}: expected it once in a node {op}, got {attributes[name]!r} and {value!r}")
+        kind, types = KINDS[KNOWN[name]]
+        if attribute.type != KNOWN[name] or not isinstance(value, types):
+            raise ValueError(f"{name}: expected {kind} for a node {op}, got {value!r}, {KINDS[attribute.type][0]}")
         if name in neutral and value not in neutral[name]:
             raise ValueError(f"{name}: expected {' or '.join(map(str, neutral[name]))} for a node {op}, got {value!r}")
-        if name not in neutral and name not in KNOWN:
-            raise ValueError(f"{name}: expected a node {op} without this attribute, got {value!r}; no cell here computes it")
+        if name == "hidden_size" and value < 1:
+            raise ValueError(f"{name}: expected an integer of at least 1 for a node {op}, got {value!r}")
+        attributes[name] = value
+    return attributes
 
 
 def _activations(node: Node) -> list[tuple[str, ...]]:
@@ -189,21 +234,27 @@ def _activations(node: Node) -> list[tuple[str, ...]]:
     names = node.attributes.get("activations", list(default) * len(node.ways))
     if len(names) != len(default) * len(node.ways):
         raise ValueError(f"activations: expected {len(default)} for each direction of {node.op}, got {names}")
-    alphas, betas = (list(node.attributes.get(name, [])) for name in ("activation_alpha", "activation_beta"))
-    ours = []
-    for name in map(str.lower, names):
-        alpha = alphas.pop(0) if name in ALPHA and alphas else ALPHA.get(name)
-        beta = betas.pop(0) if name == "affine" and betas else 0.0
-        if name not in ACTIVATIONS or (alpha is not None and not np.isclose(alpha, ALPHA[name])) or beta != 0:
-            raise ValueError(f"activations: expected Tanh, Sigmoid, Relu, LeakyRelu (alpha 0.01) or Affine (alpha 1, beta 0), "
-                             f"got {names} with activation_alpha {alpha} and activation_beta {beta}")
-        ours.append(ACTIVATIONS[name])
-    if alphas or betas:
+    given = {number: list(node.attributes.get(f"activation_{number}", [])) for number in ("alpha", "beta")}
+    ours = [_activation(name, names, given) for name in names]
+    if any(given.values()):
         raise ValueError(f"activation_alpha, activation_beta: expected one for each activation that takes one, got more: {names}")
     directions = [tuple(ours[i:i + len(default)]) for i in range(0, len(ours), len(default))]
     if node.op in GATED and set(directions) != {default}:
         raise ValueError(f"activations: expected {', '.join(default)} for {node.op}, got {names}")
     return directions
+
+
+def _activation(name: str, names: list[str], given: dict[str, list[float]]) -> str:
+    """Our name of one activation; takes its alpha and beta, as float32, from what is left of those given."""
+    known = {one.lower(): one for one in ACTIVATIONS}.get(name.lower())
+    wanted = SPECIFIED[known] if known else {}
+    found = {number: np.float32(given[number].pop(0)) for number in wanted if given[number]}
+    if known is None or any(value != np.float32(wanted[number]) for number, value in found.items()):
+        takes = {one: ", ".join(f"{number} {value:g}" for number, value in SPECIFIED[one].items()) for one in ACTIVATIONS}
+        expected = ", ".join(f"{one} ({numbers})" if numbers else one for one, numbers in takes.items())
+        raise ValueError(f"activations: expected {expected}, got {names}"
+                         + "".join(f" with activation_{number} {value:g}" for number, value in found.items()))
+    return ACTIVATIONS[known]
 
 
 def _by_gate(array: Array, order: list[int]) -> Array:

@@ -9,6 +9,7 @@ direction. They are U, W and the two summands of b; where the reset gate acts af
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ import numpy as np
 from ..arrays import Array
 from ..bptt.stack import Stack
 from ..cells import CELLS
-from ..errors import as_array, check_array, check_dtype, check_params, check_state, first_array, is_stack, shape_text
+from ..errors import as_array, check_array, check_computed_by, check_dtype, check_params, check_state, is_stack, shape_text
+from ..tree import first_array
 
 WEIGHTS = ("weight_ih", "weight_hh")
 BIASES = ("bias_ih", "bias_hh")
 MODES = {"RNN_TANH": ("RNN", ("tanh",)), "RNN_RELU": ("RNN", ("relu",)), "GRU": ("GRU", ("after",)), "LSTM": ("LSTM", ())}
 FIELDS = ("U", "W", "b", "b_hn")
+OPTIONS = {"activation": ("relu",)}     # a module's, beside the defaults of the cells
+HOME = "torch.nn.modules.rnn"
 
 
 def from_module(module: Any) -> tuple[Any, Any]:
@@ -33,11 +37,10 @@ def from_module(module: Any) -> tuple[Any, Any]:
     Raises
     ------
     TypeError, ValueError
-        If it is another module, has a projection (``proj_size``), or parameters that are neither float32 nor float64.
+        If it is another module, a quantised one, one whose ``forward`` is its own, has a projection (``proj_size``), or
+        parameters that are neither float32 nor float64.
     """
-    mode = getattr(module, "mode", None)
-    if mode not in MODES:
-        raise TypeError(f"module: expected one of torch.nn's {', '.join(CELLS)}, got {type(module).__name__}")
+    mode = _mode(module)
     if module.proj_size > 0:
         raise ValueError(f"module: expected no projection, got proj_size={module.proj_size}; no cell here has one")
     name, options = MODES[mode]
@@ -47,6 +50,20 @@ def from_module(module: Any) -> tuple[Any, Any]:
     plain = len(cells) == 1 and not module.bidirectional
     cell = cells[0] if plain else Stack(cells, module.bidirectional, module.dropout)
     return cell, from_state_dict(cell, module.state_dict())
+
+
+def _mode(module: Any) -> str:
+    """What a module of torch.nn calls its kind; TypeError if another class computes it."""
+    kind, named = type(module), f"module: expected one of torch.nn's {', '.join(CELLS)}"
+    mode = getattr(module, "mode", None)
+    bases = [base for base in kind.__mro__ if base.__module__ == HOME and base.__name__ in CELLS]
+    if mode not in MODES or not bases:
+        other = f"{kind.__module__}.{kind.__name__}" if kind.__name__ in CELLS else kind.__name__
+        raise TypeError(f"{named}, got {other}" + ("; pass the module it was quantised from" if "quantiz" in other else ""))
+    if any("forward" in vars(own) for own in kind.__mro__[:kind.__mro__.index(bases[0])]):
+        raise TypeError(f"{named}, got {kind.__name__} with a forward of its own; if that only prepares the input, "
+                        "pass its state_dict() to from_state_dict")
+    return str(mode)
 
 
 def from_state_dict(cell: Any, mapping: Mapping[str, Any]) -> Any:
@@ -71,7 +88,8 @@ def from_state_dict(cell: Any, mapping: Mapping[str, Any]) -> Any:
         If `mapping` is not a mapping, or the entries are not all float32 or all float64.
     ValueError
         If a weight is missing, an entry is unknown (another layer, another direction, a projection), a shape does not fit
-        the cell, or the cell has parameters that PyTorch does not know.
+        the cell, or no module computes the cell: peepholes, ``reset="before"``, a leak, a mask, signs, an activation other
+        than tanh and relu. Of these two a state dictionary does not tell which; `from_module` knows.
 
     Examples
     --------
@@ -113,7 +131,8 @@ def to_state_dict(cell: Any, params: Any) -> dict[str, Array]:
     Raises
     ------
     TypeError, ValueError
-        If `params` are not those of the cell, by type, shape or dtype, or PyTorch does not know the cell.
+        If `params` are not those of the cell, by type, shape or dtype, or no module computes the cell, as in
+        `from_state_dict`.
 
     Examples
     --------
@@ -192,7 +211,8 @@ def _parts(cell: Any) -> list[tuple[str, Any]]:
     """For every layer and direction the ending of its names, and its cell."""
     if not is_stack(cell):
         return [("_l0", cell)]
-    if len({(type(part), part.hidden_size) for part in cell.cells}) > 1:
+    first = cell.cells[0]
+    if any(type(part) is not type(first) or replace(part, input_size=first.input_size) != first for part in cell.cells):
         raise ValueError(f"cell: expected layers of one kind and one hidden_size, as PyTorch's modules have, got {cell}")
     ways = ("", "_reverse") if cell.bidirectional else ("",)
     return [(f"_l{i}{way}", part) for i, part in enumerate(cell.cells) for way in ways]
@@ -210,10 +230,8 @@ def _params_of(cell: Any, entries: dict[str, Array]) -> Any:
 
 
 def _entries(cell: Any) -> dict[str, tuple[int, ...]]:
-    """Names (without endings) and shapes of the entries, for a cell all of whose parameters PyTorch has a place for."""
-    if unknown := [name for name in cell.params_type._fields if name not in FIELDS]:
-        raise ValueError(f"cell: expected parameters among {', '.join(FIELDS)}, got {', '.join(unknown)} in {cell}; "
-                         "PyTorch has no module with them")
+    """Names (without endings) and shapes of the entries, for a cell that a module of PyTorch computes."""
+    check_computed_by("PyTorch", "module", cell, FIELDS, OPTIONS)
     U, W, b = (cell.shapes[name] for name in ("U", "W", "b"))
     return dict(zip(WEIGHTS + BIASES, [U, W, b, b], strict=True))
 
@@ -239,5 +257,7 @@ def _from_tensor(name: str, value: Any, shape: tuple[Any, ...], cell: Any) -> Ar
             value = value.detach().cpu().numpy()
         except TypeError:  # a dtype that NumPy does not have
             raise TypeError(f"{name}: {expected}, got a tensor of {value.dtype}; convert it with .float() first") from None
+        except RuntimeError as error:  # a tensor without memory, or with a bit that says how to read it
+            raise TypeError(f"{name}: {expected}, got a tensor that NumPy cannot read: {error}") from None
     array = as_array(name, value, expected)
     return array.astype(check_dtype(f"{name}.dtype", array.dtype.newbyteorder("=")), copy=False)

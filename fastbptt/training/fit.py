@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..bptt.truncation import Truncation
-from ..errors import check_carried, check_integer
+from ..errors import check_carried, check_integer, check_output_params
 from ..tree import global_norm, tree_map
 from .clip import clip_by_norm
 from .model import ModelParams, SequenceModel
@@ -112,6 +112,7 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     for batch in batches:
         number += 1
         arguments = _carried(model, batch, state, seed, number) if isinstance(batch, Window) else batch
+        params = check_output_params(model, params)
         loss, grads, last = model.loss_grad_state(params, truncation=truncation, **arguments)
         state = tree_map(np.copy, last) if isinstance(batch, Window) else None     # a copy: `last` holds all of its tape
         grads, norm = clip_by_norm(grads, clip) if clip is not None else (grads, global_norm(grads))

@@ -11,8 +11,8 @@ from ..bptt.api import backward, forward
 from ..bptt.tape import Tape
 from ..bptt.truncation import Truncation
 from ..cells.init import glorot
-from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, first_array
-from ..tree import tree_map
+from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights
+from ..tree import first_array, tree_map
 from . import losses
 from .readout import ReadoutParams, readout_backward, readout_forward
 
@@ -112,6 +112,7 @@ class SequenceModel:
                         state: Any = None, weights: Any = None, reduction: str = "sum", memory_budget: int | str | None = None,
                         *, seed: int | None = None) -> tuple[float, ModelParams, Any]:
         """As `loss_and_grad`, and the State after the last valid step: what a stream carries on to its next window."""
+        params = check_output_params(self, params)
         tape, counted = self._counted(params, x, y, lengths, state, weights, reduction, seed, memory_budget)
         if memory_budget is None:
             loss, readout, dh = self._errors(params.readout, counted, 0, tape.h)
@@ -142,6 +143,7 @@ class SequenceModel:
         >>> fb.gradient_flow(model.cell, params.cell, tape, dh).steps
         2
         """
+        params = check_output_params(self, params)
         tape, counted = self._counted(params, x, y, lengths, state, weights, reduction)
         loss, _, dh = self._errors(params.readout, counted, 0, tape.h)
         return tape, loss, dh
@@ -166,6 +168,7 @@ class SequenceModel:
     def loss_and_state(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
                        reduction: str = "sum") -> tuple[float, Any]:
         """L and the State after the last valid step."""
+        params = check_output_params(self, params)
         tape, counted = self._counted(params, x, y, lengths, state, weights, reduction)
         rows = tape.h[counted.t, counted.b]
         terms, _ = losses.point_losses(self.loss_name, readout_forward(params.readout, rows), counted.y)
@@ -173,7 +176,7 @@ class SequenceModel:
 
     def predict(self, params: ModelParams, x: Any, lengths: Any = None, state: Any = None) -> Array:
         """ŷ: (T, B, O), or (B, O) for many-to-one; at padded steps the prediction from the held state."""
-        check_output_params(self, params)
+        params = check_output_params(self, params)
         tape = forward(self.cell, params.cell, x, state, lengths)
         steps = tape.batch.lengths
         h = tape.h if self.mode == "many_to_many" else tape.h[steps - 1, np.arange(steps.size)]
@@ -183,7 +186,6 @@ class SequenceModel:
                  reduction: str, seed: int | None = None, memory_budget: int | str | None = None) -> tuple[Tape, _Counted]:
         """Forward, and the steps whose loss counts."""
         check_choice("reduction", reduction, ("sum", "mean"))
-        check_output_params(self, params)
         tape = forward(self.cell, params.cell, x, state, lengths, seed=seed, memory_budget=memory_budget)
         T, B = tape.batch.x.shape[:2]
         steps, dtype = tape.batch.lengths, params.readout.V.dtype

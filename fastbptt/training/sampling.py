@@ -39,7 +39,7 @@ def sample(model: SequenceModel, params: ModelParams, prime: Any, *, temperature
     >>> len(ids), set(ids) <= {0, 1, 2, 3}
     (3, True)
     """
-    check_output_params(model, params)
+    params = check_output_params(model, params)
     check_one_direction(model.cell, "samples")
     check_positive("temperature", temperature)
     kind = (model.loss_name, model.mode, model.output_size == model.cell.input_size)

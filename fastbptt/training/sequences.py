@@ -1,35 +1,41 @@
 """Sequences: padding, cutting, lengths; characters as ids."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
-from ..errors import as_array, check_integer
+from ..errors import as_array, check_integer, shape_text
+
+INT64 = np.iinfo(np.int64)
 
 
-def pad(sequences: Sequence[Sequence[Any]], max_len: int | None = None, value: int = 0) -> tuple[Array, Array]:
-    """Sequences of ids as one time-major array and their lengths; longer ones are cut to max_len.
+def pad(sequences: Iterable[Any], max_len: int | None = None, value: float = 0) -> tuple[Array, Array]:
+    """Sequences of different lengths as one time-major array and their lengths; longer ones are cut to max_len.
 
     Parameters
     ----------
-    sequences : list of sequences of integers, none empty
+    sequences : iterable of sequences, none empty
+        Ids (T_i,), real numbers (T_i,) such as weights, or vectors (T_i, I) of one I: lists or arrays.
     max_len : int, optional
         T; the longest sequence by default.
-    value : int, default 0
-        What stands in the padding. It is never read.
+    value : number, default 0
+        What stands in the padding, an integer where the sequences are. It is never read.
 
     Returns
     -------
-    ids (T, B), lengths (B,)
+    padded (T, B) or (T, B, I), lengths (B,)
+        Integers as int64, real numbers in the dtype of the sequences; lists of them are float64.
 
     Raises
     ------
+    TypeError
+        If an entry is no sequence of numbers (strings, booleans, objects), or value is of another kind than they are.
     ValueError
-        If there is no sequence, or one of them is empty.
+        If there is no sequence, one of them is empty, or they differ in I.
 
     Examples
     --------
@@ -40,16 +46,50 @@ def pad(sequences: Sequence[Sequence[Any]], max_len: int | None = None, value: i
            [11, 51,  9, 52,  6,  1, 75]])
     >>> lengths
     array([5, 7])
+    >>> fb.pad([[[0.5, 1.0], [1.5, 2.0]], [[2.5, 3.0]]])[0].shape
+    (2, 2, 2)
     """
-    sizes = [len(s) for s in sequences]
-    if not sizes or min(sizes) == 0:
-        raise ValueError("sequences: expected at least one sequence and none of length 0; leave empty ones out")
+    arrays = _sequences(sequences)
+    dtype = _common_dtype(arrays)
+    if dtype.kind == "i":
+        if check_integer("value", value, INT64.min, "pass an integer, as the sequences are") > INT64.max:
+            raise ValueError(f"value: expected an integer of at most {INT64.max}, got {value}")
+    elif isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"value: expected a real number, got {value!r}")
+    sizes = [len(a) for a in arrays]
     T = max(sizes) if max_len is None else check_integer("max_len", max_len, 1, "pass the number of steps to keep")
-    ids = np.full((T, len(sizes)), value, np.int64)
+    padded = np.full((T, len(arrays), *arrays[0].shape[1:]), value, dtype)
     lengths = np.minimum(sizes, T)
-    for b, sequence in enumerate(sequences):
-        ids[:lengths[b], b] = sequence[:T]
-    return ids, lengths
+    for b, array in enumerate(arrays):
+        padded[:lengths[b], b] = array[:T]
+    return padded, lengths
+
+
+def _sequences(sequences: Any) -> list[Array]:
+    """Every sequence as an array (T_i,) or (T_i, I) of numbers, all of one I."""
+    if not isinstance(sequences, Iterable):
+        raise TypeError(f"sequences: expected a list of sequences, got {type(sequences).__name__}")
+    expected = "expected a sequence (T,) or (T, I) of numbers"
+    arrays = [as_array(f"sequences[{i}]", s, expected, "every step must have as many numbers") for i, s in enumerate(sequences)]
+    if not arrays or any(a.size == 0 for a in arrays):
+        raise ValueError("sequences: expected at least one sequence and none of length 0; leave empty ones out")
+    for i, a in enumerate(arrays):
+        if a.ndim not in (1, 2):
+            raise ValueError(f"sequences[{i}]: {expected}, got {shape_text(a.shape)}; pass a list of sequences, one for each")
+        if a.ndim != arrays[0].ndim or a.shape[1:] != arrays[0].shape[1:]:
+            raise ValueError(f"sequences[{i}]: expected {shape_text(('T', *arrays[0].shape[1:]))} as the first, "
+                             f"got {shape_text(a.shape)}")
+    return arrays
+
+
+def _common_dtype(arrays: list[Array]) -> np.dtype[Any]:
+    """int64 of integers alone; else the widest of the real ones."""
+    real = {a.dtype.newbyteorder("=") for a in arrays if a.dtype.kind == "f"}
+    if real:
+        return np.result_type(*real)
+    if any(a.dtype.kind == "u" and a.size and a.max() > INT64.max for a in arrays):
+        raise ValueError(f"sequences: expected ids of at most {INT64.max}, got larger ones")
+    return np.dtype(np.int64)
 
 
 @dataclass(frozen=True)

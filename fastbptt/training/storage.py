@@ -73,7 +73,7 @@ def save_model(path: str | os.PathLike[str], model: SequenceModel, params: Model
     (True, (4, 4), None)
     """
     path = Path(path)
-    check_output_params(model, params)
+    params = check_output_params(model, params)
     characters = np.array([] if vocabulary is None else [ord(c) for c in vocabulary.characters], np.uint32)
     header = {"format": FORMAT, "version": VERSION, **_described(model.cell),
               "output_size": model.output_size, "loss": model.loss_name, "mode": model.mode, "characters": characters.size}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..errors import as_array, check_integer
+from ..errors import as_array, check_integer, is_array
 from .sequences import Vocabulary
 from .text import TextFile
 
@@ -203,7 +203,7 @@ class _Fed:
 
     def _parts(self, chunk: Any) -> tuple[Array, ...]:
         """The arrays of a chunk, as many and as long as they should be."""
-        pair = isinstance(chunk, tuple) or (isinstance(chunk, list) and all(isinstance(part, np.ndarray) for part in chunk))
+        pair = isinstance(chunk, tuple) or (isinstance(chunk, list) and all(is_array(part) for part in chunk))
         parts = tuple(self._checked(part) for part in (chunk if pair else (chunk,)))
         expected = len(self._left) or min(max(len(parts), 1), 2)
         if len(parts) != expected or len({len(part) for part in parts}) > 1:

@@ -77,3 +77,20 @@ def test_parameters_without_a_place_in_keras_are_named():
     cell = fb.LSTM(I, H, peephole=True)
     with pytest.raises(ValueError, match="^cell: expected parameters among U, W, b, b_hn, got P in LSTM"):
         from_weights(cell, [])
+
+
+@pytest.mark.parametrize("options", [{"leak": 0.5}, {"mask": np.eye(H)}, {"signs": np.ones(H)}, {"activation": "leaky_relu"}],
+                         ids=lambda options: next(iter(options)))
+def test_cells_that_no_layer_computes_are_refused_both_ways(options):
+    """Keras' leaky_relu has the slope 0.2."""
+    cell = fb.RNN(I, H, **options)
+    for part in (cell, fb.Stack([fb.RNN(I, I), cell])):
+        for call in (lambda c: to_weights(c, drawn(c)), lambda c: from_weights(c, [])):
+            with pytest.raises(ValueError, match=f"^cell: expected {next(iter(options))}=.*Keras has no layer that computes it"):
+                call(part)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu", "identity"])
+def test_activations_that_a_layer_has(activation):
+    cell = fb.RNN(I, H, activation)
+    assert len(to_weights(cell, drawn(cell))) == 3

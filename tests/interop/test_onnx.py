@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import fastbptt as fb
-from fastbptt.interop.onnx import from_node, run_node
+from fastbptt.engine import activations
+from fastbptt.interop.onnx import ACTIVATIONS, SPECIFIED, from_node, run_node
 
 TYPES = {float: (1, "f"), int: (2, "i"), str: (3, "s")}
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -134,6 +135,21 @@ def test_lstm_with_peepholes_and_both_states():
     ("RNN", {"activations": ["Tanh", "Tanh"]}, "^activations: expected 1 for each direction of RNN"),
     ("GRU", {"activations": ["Sigmoid", "Relu"]}, "^activations: expected sigmoid, tanh for GRU"),
     ("RNN", {"hidden_size": 5}, r"^W: expected \(1, 5, 2\) for RNN, got \(1, 4, 2\)"),
+    ("RNN", {"hidden_size": 0}, "^hidden_size: expected an integer of at least 1 for a node RNN, got 0"),
+    ("RNN", {"hidden_size": 4.0}, "^hidden_size: expected an integer for a node RNN, got 4.0, a float"),
+    ("RNN", {"hidden_size": [4.0]}, r"^hidden_size: expected an integer for a node RNN, got \[4.0\], a list of floats"),
+    ("RNN", {"layout": 1.0}, "^layout: expected an integer for a node RNN, got 1.0, a float"),
+    ("RNN", {"direction": ["forward"]}, r"^direction: expected a string for a node RNN, got \['forward'\], a list of strings"),
+    ("RNN", {"direction": 1}, "^direction: expected a string for a node RNN, got 1, an integer"),
+    ("RNN", {"activations": "Tanh"}, "^activations: expected a list of strings for a node RNN, got 'Tanh', a string"),
+    ("RNN", {"activations": [1.0]}, r"^activations: expected a list of strings for a node RNN, got \[1.0\], a list of floats"),
+    ("RNN", {"activations": ["Affine"], "activation_alpha": 1.0}, "^activation_alpha: expected a list of .* got 1.0, a float"),
+    ("GRU", {"linear_before_reset": "1"}, "^linear_before_reset: expected an integer for a node GRU, got '1', a string"),
+    ("RNN", {"activations": ["Affine"], "activation_beta": [0.5]}, "^activations: .*activation_beta 0.5"),
+    ("RNN", {"activations": ["LeakyRelu"], "activation_alpha": [0.0100001]}, "^activations: .*activation_alpha"),
+    ("RNN", {"activations": ["ScaledTanh"], "activation_alpha": [1.0]}, r"^activations: .* got \['ScaledTanh'\]"),
+    ("RNN", {"activations": ["leaky_relu"]}, r"^activations: .* got \['leaky_relu'\]"),
+    ("RNN", {"activations": ["Identity"]}, r"^activations: .* got \['Identity'\]"),
 ])
 def test_refused(op, attributes, message):
     node, _, inputs = make(op, **attributes)
@@ -153,3 +169,94 @@ def test_refused_inputs():
         run_node(node, [*inputs[:2], arrays["R"].astype(np.float32), inputs[3]])
     with pytest.raises(ValueError, match="^node: expected one of RNN.*, got Gemm"):
         run_node(SimpleNamespace(op_type="Gemm"), [])
+
+
+@pytest.mark.parametrize(("op", "extra", "known"), [("GRU", ("initial_c",), "X, W, R, B, sequence_lens, initial_h"),
+                                                    ("RNN", ("initial_c",), "X, W, R, B, sequence_lens, initial_h"),
+                                                    ("GRU", ("P",), "X, W, R, B, sequence_lens, initial_h")])
+def test_inputs_that_its_kind_does_not_have(op, extra, known):
+    node, _, inputs = make(op, slots=("X", "W", "R", *extra))
+    for read in (run_node, from_node):
+        with pytest.raises(ValueError, match=f"^inputs: expected at most {known} for a node {op}, got also {extra[0]}"):
+            read(node, inputs)
+
+
+def test_a_ninth_input_and_a_third_output_are_refused():
+    node, _, inputs = make("LSTM", slots=("X", "W", "R", "P"))
+    node.input.append("more")
+    with pytest.raises(ValueError, match="^inputs: expected at most X, .*, P for a node LSTM, got also more"):
+        run_node(node, [*inputs, inputs[0]])
+    node, _, inputs = make("GRU", outputs=("Y", "Y_h", "Y_c"))
+    with pytest.raises(ValueError, match="^outputs: expected at most Y, Y_h for a node GRU, got also Y_c"):
+        run_node(node, inputs)
+    node.input += ["", ""]              # empty names at the end say nothing
+    node.output[2] = ""
+    assert len(run_node(node, inputs)) == 2
+
+
+@pytest.mark.parametrize("slot", ["X", "W", "R", "B", "sequence_lens", "initial_h"])
+@pytest.mark.parametrize("layout", [0, 1])
+def test_scalars_are_named(slot, layout):
+    slots = ("X", "W", "R", "B", "sequence_lens", "initial_h")
+    node, arrays, _ = make("RNN", slots=slots, layout=layout)
+    if layout:
+        arrays |= {name: arrays[name].swapaxes(0, 1) for name in ("X", "initial_h")}
+    for wrong in (3.0, np.float64(3), [], "four", None):
+        with pytest.raises((TypeError, ValueError), match=rf"^{slot}: expected "):
+            run_node(node, [wrong if name == slot else arrays[name] for name in slots])
+
+
+def test_sequence_lens_are_checked_by_their_name_in_both_readers():
+    node, arrays, _ = make("RNN", slots=("X", "W", "R", "sequence_lens"))
+    for wrong in ([7, 1, 1], [0, 1, 1], [1, 1], [1.0, 1.0, 1.0]):
+        for read in (run_node, from_node):
+            with pytest.raises((TypeError, ValueError), match="^sequence_lens: expected "):
+                read(node, [*list(arrays.values())[:3], np.array(wrong)])
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"domain": "com.microsoft"}, "^node: expected one of RNN.*, got RNN of the domain com.microsoft"),
+    ({"attribute": [attribute("layout", 0), attribute("layout", 1)]}, "^layout: expected it once"),
+    ({"attribute": [SimpleNamespace(name="layout", type=2, i=0, ref_attr_name="l")]}, "^layout: .* got a reference to 'l'"),
+    ({"attribute": [SimpleNamespace(name="direction", type=3, s=b"\xff")]}, "^direction: expected UTF-8"),
+    ({"attribute": [SimpleNamespace(name="hidden_size", type=2, i=4.5)]}, "^hidden_size: expected an integer"),
+    ({"attribute": [SimpleNamespace(name="then", type=5)]}, "^then: expected a number"),
+])
+def test_nodes_that_say_something_else(change, message):
+    node, _, inputs = make("RNN")
+    with pytest.raises(ValueError, match=message):
+        run_node(SimpleNamespace(**{**vars(node), **change}), inputs)
+
+
+def test_inputs_are_a_list_and_the_domain_may_be_named():
+    node, _, inputs = make("RNN")
+    with pytest.raises(TypeError, match="^inputs: expected a list of arrays, got dict"):
+        run_node(node, dict(enumerate(inputs)))
+    node.domain = "ai.onnx"
+    assert run_node(node, inputs)[0] is not None
+
+
+FORMULAS = {
+    "Tanh": np.tanh, "Sigmoid": lambda x: 1 / (1 + np.exp(-x)), "Relu": lambda x: np.maximum(x, 0), "Affine": lambda x: x,
+    "LeakyRelu": lambda x: np.where(x < 0, 0.01 * x, x), "Elu": lambda x: np.where(x < 0, np.expm1(x), x),
+    "HardSigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1), "ThresholdedRelu": lambda x: np.where(x > 1, x, 0),
+    "Softplus": lambda x: np.log1p(np.exp(x)), "Softsign": lambda x: x / (1 + np.abs(x))}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_what_is_taken_computes_the_formula_of_the_specification(name):
+    """Names are compared with those of `activations.NAMES`: an activation added there under a name of ONNX must be ONNX's."""
+    x = np.linspace(-3, 3, 61)
+    if name not in ACTIVATIONS:
+        with pytest.raises(ValueError, match="^activations"):
+            run_node(*make("RNN", activations=[name])[::2])
+        return
+    code = activations.NAMES.index(ACTIVATIONS[name])
+    np.testing.assert_allclose([activations.activate(code, v) for v in x], FORMULAS[name](x), rtol=1e-12, atol=1e-15)
+
+
+def test_every_activation_that_both_have_is_taken():
+    both = {name.replace("_", "") for name in activations.NAMES} & {name.lower() for name in SPECIFIED}
+    assert set(FORMULAS) == set(SPECIFIED) and {"Affine"} | {n for n in SPECIFIED if n.lower() in both} == set(ACTIVATIONS)
+    node, _, inputs = make("RNN", activations=["leakyRELU"])
+    assert from_node(node, inputs)[0].activation == "leaky_relu"

@@ -197,6 +197,63 @@ def test_batch_first():
         batch_first(a[0, 0])
 
 
+# ---- what loads elsewhere and would compute something else
+
+
+OTHERS = {
+    "reset='before'": fb.GRU(3, 4, "before"), "leak": fb.RNN(3, 4, leak=0.5), "sigmoid": fb.RNN(3, 4, "sigmoid"),
+    "leaky_relu": fb.RNN(3, 4, "leaky_relu"), "identity": fb.RNN(3, 4, "identity"), "mask": fb.RNN(3, 4, mask=np.eye(4)),
+    "signs": fb.RNN(3, 4, signs=np.ones(4)), "P": fb.LSTM(3, 4, peephole=True),
+}
+
+
+@pytest.mark.parametrize("option", OTHERS)
+def test_cells_that_no_module_computes_are_refused_both_ways(option):
+    G = OTHERS[option].gates
+    weights = {"weight_ih_l0": np.ones((G * 4, 3)), "weight_hh_l0": np.ones((G * 4, 4))}
+    for cell in (OTHERS[option], fb.Stack([OTHERS[option]])):
+        for call in (lambda c: to_state_dict(c, c.init()), lambda c: from_state_dict(c, weights)):
+            with pytest.raises(ValueError, match=f"^cell: expected .*{option}.*PyTorch has no module"):
+                call(cell)
+
+
+def test_layers_of_different_activations_are_refused():
+    stack = fb.Stack([fb.RNN(3, 4), fb.RNN(4, 4, "relu")])
+    with pytest.raises(ValueError, match="^cell: expected layers of one kind"):
+        to_state_dict(stack, stack.init())
+    assert to_state_dict(fb.Stack([fb.RNN(3, 4, "relu"), fb.RNN(4, 4, "relu")]), stack.init())
+
+
+@pytest.mark.filterwarnings("ignore")        # PyTorch's own, that quantisation moves elsewhere
+def test_modules_that_compute_something_else_are_refused():
+    torch = pytest.importorskip("torch")
+    quantised = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.LSTM(3, 4)), {torch.nn.LSTM})[0]
+
+    class Own(torch.nn.LSTM):
+        def forward(self, x):
+            return super().forward(2 * x)
+
+    class Same(torch.nn.GRU):
+        """Another name alone."""
+
+    with pytest.raises(TypeError, match=r"^module: .* got torch\.ao\..*quantized.*LSTM; pass the module it was quantised from"):
+        from_module(quantised)
+    with pytest.raises(TypeError, match="^module: .* got Own with a forward of its own; "):
+        from_module(Own(3, 4))
+    with pytest.raises(ValueError, match="^module: expected no projection, got proj_size=2"):
+        from_module(torch.nn.LSTM(3, 4, proj_size=2))
+    for other in (torch.nn.LSTMCell(3, 4), torch.nn.GRUCell(3, 4), None, "LSTM"):
+        with pytest.raises(TypeError, match="^module: expected one of torch.nn's"):
+            from_module(other)
+    assert from_module(Same(3, 4))[0] == fb.GRU(3, 4)
+
+
+def test_tensors_that_numpy_cannot_read_are_named():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"^weight_ih_l0: expected \(4, 3\) for .*, got a tensor"):
+        from_state_dict(CELL, torch.nn.RNN(3, 4, device="meta").state_dict())
+
+
 # ---- a cell with a bias inside its reset gate, and one that PyTorch does not know, as their fields say
 
 
