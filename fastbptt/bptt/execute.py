@@ -145,7 +145,8 @@ class Execution:
         x, dtype = self.batch.x, self.scans[0].dtype
         self.dh, self.clip = dh, clip
         self.dfinal = [tuple(state) for state in dfinal]
-        self.carry, self.sums = list(self.dfinal), [()] * len(self.scans)
+        self.carry: list[Any] = list(self.dfinal)
+        self.sums: list[Any] = [None] * len(self.scans)
         self.dx = np.zeros((0, 0, 0) if x.ndim == 2 else x.shape, dtype)
         self.dparams = [tuple([np.zeros(a.shape, dtype) for a in scan.params]) for scan in self.scans]
         self.dstate = [tuple([np.zeros(a.shape, dtype) for a in scan.initial]) for scan in self.scans]

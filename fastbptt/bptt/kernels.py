@@ -62,7 +62,7 @@ def _dims(cell: Any, T: int, B: int, dtype: Any) -> Dims:
 
 def segment_unit(cell: Any, batch: Batch, shards: int, dtype: Any) -> int:
     """What the steps of a segment have to be a multiple of, for the same bits as without segments."""
-    d = _dims(cell, *batch.x.shape[:2], dtype)
+    d = _dims(cell, batch.x.shape[0], batch.x.shape[1], dtype)
     return int(block_steps(time_pieces(shards, longest_of(batch), d, 1, 0), (d.B + shards - 1) // shards, d))
 
 
@@ -73,7 +73,7 @@ def _sum_shapes(cell: Any, T: int, B: int, dtype: Any, ids: bool, shards: int, s
     form, hidden, like = cell.form, cell.hidden_size, NONE[dtype]
     Hp = padded(hidden, like)
     if single:
-        shards = time_pieces(1, longest, _dims(cell, T, B, dtype), 1, 0).count
+        shards = time_pieces(1, longest, _dims(cell, T, B, dtype), 1, 0).number
     return ((shards, form.layout.input_columns * Hp * (cell.input_size + 1 if ids else padded(cell.input_size + 1, like))),
             (shards, (form.layout.recurrent * Hp + form.extra_count) * Hp), (shards, form.states * B * hidden * resets))
 

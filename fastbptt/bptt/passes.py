@@ -21,8 +21,8 @@ def _in_units(rows: Array, unit: Array, shards: int | None = None, full: bool = 
     order = np.lexsort((rows[:, 3] - rows[:, 1], unit))
     bounds = np.append(0, np.cumsum(np.bincount(unit)))
     units = bounds.size - 1
-    columns = np.ascontiguousarray(rows[order].T, np.int64)
-    return Passes(*columns, bounds, min(MAX_SHARDS, units) if shards is None else shards, full, overlap)
+    sequence, end, previous, stop = np.ascontiguousarray(rows[order].T, np.int64)
+    return Passes(sequence, end, previous, stop, bounds, min(MAX_SHARDS, units) if shards is None else shards, full, overlap)
 
 
 def _by_sequence(lengths: Array, truncation: Truncation, separate: bool) -> list[Array]:

@@ -35,7 +35,7 @@ class Schedule(NamedTuple):
     @property
     def stretch(self) -> int:
         """Steps between the checkpoints that a forward call leaves."""
-        return self.segment * self.fan ** (self.levels - 1)
+        return int(self.segment * self.fan ** (self.levels - 1))
 
 
 def schedule_for(cell: Any, params: list[Any], batch: Batch, memory_budget: Any) -> Schedule:

@@ -13,7 +13,7 @@ from .schedule import Schedule
 
 def read_only(array: Array) -> Array:
     """A view that cannot be written through."""
-    view = array.view()
+    view: Array = array.view()
     view.flags.writeable = False
     return view
 
@@ -100,7 +100,7 @@ class StackTape(Tape):
         return np.concatenate([ahead.c, reverse_sequences(back.c, self.batch.lengths)], axis=2)
 
     @property
-    def initial(self) -> Any:  # type: ignore[override]
+    def initial(self) -> Any:
         """The State that every layer began with."""
         return self.cell.per_layer(tape.initial for tape in self._scans)
 

@@ -19,8 +19,8 @@ from .gradients import (
     block_products,
     empty_overlap,
     empty_sums,
-    shard_sums,
     set_step,
+    shard_sums,
     summed_products,
     unit_products,
 )
@@ -66,7 +66,7 @@ def backward_shard(shard, job):
     dtype = job.params.U.dtype
     work = BackwardWork(empty(count * d.row, dtype), zeros(largest * d.state_row, dtype), job.panels.state,
                         empty(count, np.int64), empty(count, np.int64),
-                        empty(pieces.count * minimum(size, count) * width, dtype))
+                        empty(pieces.number * minimum(size, count) * width, dtype))
     targets = empty(count if overlap else 0, np.int64)
     for unit in range(shard, units, shards):
         first, stop = bounds[unit], bounds[unit + 1]
@@ -89,13 +89,13 @@ def full_passes(begin, end, shard, work, job, d):
     """
     passes, pieces, incoming = job.passes, job.pieces, job.errors.incoming
     size = minimum(end - begin, PASS_ROWS)
-    steps = work.index.size // size
+    steps = work.indices.size // size
     sums = refer(shard_sums(job.sums, shard))
     for stop in range((passes.end[begin] - 1) // steps * steps, -1, -steps):
         for first in range(begin, end, size):
             last = minimum(first + size, end)
-            w = refer(BackwardWork(work.delta, work.carry[(first - begin) * d.state_row:], work.weights, work.index, work.before,
-                                   work.scratch))
+            carry = work.carry[(first - begin) * d.state_row:]
+            w = refer(BackwardWork(work.delta, carry, work.weights, work.indices, work.before, work.scratch))
             m, n = 0, 0
             while first + n < last and passes.end[first + n] > stop + steps:
                 n += 1
@@ -105,7 +105,7 @@ def full_passes(begin, end, shard, work, job, d):
                     n += 1
                 step_back(first, n, t, 0, m, w, sums, job, d)
                 m += n
-            run_shards(block_products, Block(shard, m, w, job), pieces.count, pieces.threads, pieces.launcher)
+            run_shards(block_products, Block(shard, m, w, job), pieces.number, pieces.threads, pieces.launcher)
 
 
 @njit
@@ -127,8 +127,8 @@ def truncated_passes(begin, end, total, low, shard, work, job, d):
     for lag in range(passes.end[begin] - passes.stop[begin]):
         while passes.end[begin + n - 1] - passes.stop[begin + n - 1] <= lag:
             n -= 1
-        if m + n > work.index.size:
-            unit_products(sums, w, m, dx, work.index, job, d)
+        if m + n > work.indices.size:
+            unit_products(sums, w, m, dx, work.indices, job, d)
             m = 0
         step_back(begin, n, d.T, lag, m, w, sums, job, d)
         if total.size > 0:
@@ -137,7 +137,7 @@ def truncated_passes(begin, end, total, low, shard, work, job, d):
         else:
             m += n
     if m > 0:
-        unit_products(sums, w, m, dx, work.index, job, d)
+        unit_products(sums, w, m, dx, work.indices, job, d)
 
 
 @njit(forceinline=True)

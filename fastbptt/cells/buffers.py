@@ -39,7 +39,7 @@ class ForwardWork(NamedTuple):
     state: Array
     """The current state of every row, rows of `Dims.state_row`: h, for the LSTM then c."""
     weights: Any
-    index: Array
+    indices: Array
     """Block: the flat index of the step."""
     inputs: Array
     """Block: the inputs, rows of `Dims.x_row`."""
@@ -53,7 +53,7 @@ class BackwardWork(NamedTuple):
     carry: Array
     """The error that every pass carries, ∂L/∂state, rows of `Dims.state_row`."""
     weights: Any
-    index: Array
+    indices: Array
     """Block: the flat index of the step."""
     before: Array
     """Block: that of the state before the step, or −1−b for row b of the initial state."""

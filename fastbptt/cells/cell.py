@@ -13,9 +13,9 @@ from .form import FORMS, Form
 class Cell:
     """The configuration of a layer: sizes and options, no arrays (constant masks at most)."""
 
-    params_type: Any
     state_type: ClassVar[type]
     tape_type: ClassVar[type]
+    params_type: ClassVar[Any]
     gates: ClassVar[int]
     """Gates of U."""
     candidate: ClassVar[int | None] = None

@@ -61,7 +61,7 @@ def forward_shard(shard, job):
         rows[i] = order[shard + i * shards]
         lengths[i] = steps_here(job.batch, rows[i], d.T)
     work = ForwardWork(empty(steps * n * d.row, dtype), empty(n * d.state_row, dtype), job.panels.state,
-                       empty(steps * n, np.int64), empty(job.pieces.count * minimum(size, steps * n) * d.x_row, dtype))
+                       empty(steps * n, np.int64), empty(job.pieces.number * minimum(size, steps * n) * d.x_row, dtype))
     step_through(rows, lengths, steps, work, job, d)
 
 
@@ -76,13 +76,13 @@ def load_first(state, i, tape, states, b, dims):
 def prepare(piece, block):
     """Working rows of one piece of a block: what does not depend on the state."""
     job, work = block.job, block.work
-    batch, params, pieces, m = job.batch, job.params, job.pieces.count, block.filled
+    batch, params, pieces, m = job.batch, job.params, job.pieces.number, block.filled
     d = measure(params, job.tape, job.initial)
     size = work.inputs.size // d.x_row // pieces
     stop = m * (piece + 1) // pieces
     for first in range(m * piece // pieces, stop, size):
         count = minimum(size, stop - first)
-        z, index = work.z[first * d.row:], work.index[first:]
+        z, index = work.z[first * d.row:], work.indices[first:]
         input_rows(batch.x, z, work.inputs[piece * size * d.x_row:], job.panels.inputs, params, index, count, d)
         clear_columns(z, layout(params), count, d)
         if batch.noise.size > 0:
@@ -99,8 +99,8 @@ def step_through(rows, lengths, steps, work, job, d):
         load_first(w.state, i, job.tape, len(job.initial), rows[i], d)
     for start in range(0, lengths[0], steps):
         stop = minimum(start + steps, lengths[0])
-        m = list_steps(w.index, rows, lengths, start, stop, d.B)
-        run_shards(prepare, Block(0, m, w, job), pieces.count, pieces.threads, pieces.launcher)
+        m = list_steps(w.indices, rows, lengths, start, stop, d.B)
+        run_shards(prepare, Block(0, m, w, job), pieces.number, pieces.threads, pieces.launcher)
         first = 0
         for t in range(start, stop):
             while lengths[n - 1] <= t:

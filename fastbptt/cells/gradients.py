@@ -16,7 +16,7 @@ from .recurrent import add_state_sum, state_gradients, state_sum
 def set_step(work, m, b, step, batch, d):
     """Note where row m of the block lies: step `step` of sequence b; returns its flat index."""
     index = (step - 1) * d.B + b
-    work.index[m] = index
+    work.indices[m] = index
     work.before[m] = -1 - b if batch.resets.size > 0 and batch.resets[step - 1, b] else index
     return index
 
@@ -39,7 +39,7 @@ def unit_products(sums, work, count, dx, rows, job, d):
 @njit
 def block_products(piece, block):
     """The products of one piece of a block."""
-    job, work, m, pieces = block.job, block.work, block.filled, block.job.pieces.count
+    job, work, m, pieces = block.job, block.work, block.filled, block.job.pieces.number
     d = measure(job.params, job.tape, job.initial)
     width = maximum(padded(d.I + 1, job.params.U), d.Hp)
     size = work.scratch.size // width // pieces
@@ -47,9 +47,9 @@ def block_products(piece, block):
     sums = refer(shard_sums(job.sums, block.shard + piece))
     stop = m * (piece + 1) // pieces
     for first in range(m * piece // pieces, stop, size):
-        w = refer(BackwardWork(work.delta[first * d.row:], work.carry, work.weights, work.index[first:], work.before[first:],
+        w = refer(BackwardWork(work.delta[first * d.row:], work.carry, work.weights, work.indices[first:], work.before[first:],
                                scratch))
-        unit_products(sums, w, minimum(size, stop - first), simd.flat(job.dx), w.index, job, d)
+        unit_products(sums, w, minimum(size, stop - first), simd.flat(job.dx), w.indices, job, d)
 
 
 @njit
@@ -57,7 +57,7 @@ def summed_products(first, last, total, overlap, targets, shard, work, job, d):
     """The products for the steps of a unit of overlapping passes first … last, whose δ were summed.
 
     The steps before the unit's own, which its passes only reach back to, belong to another unit: their share of dx goes
-    to its `overlap`, a row for each. `targets` is room for as many integers as work.index.
+    to its `overlap`, a row for each. `targets` is room for as many integers as work.indices.
     """
     w, sums, batch, passes = refer(work), refer(shard_sums(job.sums, shard)), job.batch, job.passes
     b, top = passes.sequence[first], passes.end[first]
@@ -65,7 +65,7 @@ def summed_products(first, last, total, overlap, targets, shard, work, job, d):
     step = low + 1
     while step <= top:
         stop = own if step <= own else top
-        count = minimum(stop - step + 1, work.index.size)
+        count = minimum(stop - step + 1, work.indices.size)
         for m in range(count):
             index = set_step(w, m, b, step + m, batch, d)
             targets[m] = index if step > own else step + m - 1 - low
@@ -77,7 +77,7 @@ def summed_products(first, last, total, overlap, targets, shard, work, job, d):
 @njit(allocates=True)
 def empty_sums(passes, batch, params, initial, d):
     """Zero sums of every shard, or of the pieces of a single one."""
-    shards = maximum(passes.shards, time_pieces(passes.shards if passes.full else 2, longest_of(batch), d, 1, 0).count)
+    shards = maximum(passes.shards, time_pieces(passes.shards if passes.full else 2, longest_of(batch), d, 1, 0).number)
     resets = len(initial) * d.B * d.H if batch.resets.size > 0 else 0
     return Sums(zeros((shards, input_sum(batch.x, params, d)), params.U.dtype),
                 zeros((shards, state_sum(params, d)), params.U.dtype), zeros((shards, resets), params.U.dtype))

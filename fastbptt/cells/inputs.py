@@ -116,7 +116,7 @@ def _input_gradients(x, sums, params, work, count, dims):
             ids = simd.flat(x)
             width = layout(params).input_columns * dims.Hp
             for m in range(count):
-                add_row(sums, ids[work.index[m]] * width, work.delta, m * dims.row, width)
+                add_row(sums, ids[work.indices[m]] * width, work.delta, m * dims.row, width)
                 add_row(sums, dims.I * width, work.delta, m * dims.row, width)
         return scattered
 
@@ -124,7 +124,7 @@ def _input_gradients(x, sums, params, work, count, dims):
         columns = layout(params).input_columns * dims.Hp
         width = padded(dims.I + 1, sums)
         vectors = vectors_in(width, sums)
-        gather_inputs(work.scratch, simd.flat(x), work.index, count, vectors, dims)
+        gather_inputs(work.scratch, simd.flat(x), work.indices, count, vectors, dims)
         columns_times_panels(sums, 0, width, work.delta, 0, dims.row, columns, count, work.scratch, 0, vectors)
     return dense
 

@@ -14,9 +14,9 @@ TIME_FLOPS = 4e6     # of the products of a call: less is not worth the wait for
 
 
 class TimePieces(NamedTuple):
-    """The products of a block of steps: cut into so many pieces of time, on so many threads of `launcher` (0: the shard's own)."""
+    """The products of a block of steps: so many pieces of time, on so many threads of `launcher` (0: the shard's own)."""
 
-    count: int
+    number: int
     threads: int
     launcher: int
 
@@ -44,7 +44,7 @@ def block_steps(pieces, rows, d):
 
     A power of two, so that one number is a multiple for all layers of a stack.
     """
-    most = TIME_ROWS if pieces.count > 1 else block_rows(d.row + maximum(d.x_row, d.Hp))
+    most = TIME_ROWS if pieces.number > 1 else block_rows(d.row + maximum(d.x_row, d.Hp))
     steps = 1
     while 2 * steps * minimum(rows, PASS_ROWS) <= most:
         steps *= 2

@@ -82,7 +82,8 @@ def state_gradients(params, tape, initial, sums, work, count, dims):
     lay, shared, Hp = layout(params), block_gates(params), dims.Hp
     vectors = vectors_in(Hp, sums)
     gather_panels(work.scratch, states_of(params, tape), states_of(params, initial), work.before, count, dims)
-    columns_times_panels(sums, 0, Hp, work.delta, lay.recurrent_first * Hp, dims.row, shared * Hp, count, work.scratch, 0, vectors)
+    columns_times_panels(sums, 0, Hp, work.delta, lay.recurrent_first * Hp, dims.row, shared * Hp, count, work.scratch, 0,
+                         vectors)
     if shared < lay.recurrent:
         multiplied_panels(params, tape, initial, work, count, dims)
         columns_times_panels(sums, shared * Hp * Hp, Hp, work.delta, (lay.recurrent_first + shared) * Hp, dims.row, Hp, count,
@@ -111,7 +112,7 @@ def _multiplied_panels(params, tape, initial, work, count, dims):
             place, step = panel_place(v * simd.lanes(saved), count, vectors, work.scratch)
             j = v * simd.lanes(saved)
             for m in range(count):
-                simd.store(work.scratch, place + m * step, value(load_saved(params, saved, work.index[m], j, dims),
+                simd.store(work.scratch, place + m * step, value(load_saved(params, saved, work.indices[m], j, dims),
                                                                  old_states(arrays, firsts, work.before[m], j, dims)))
     return gather
 

@@ -96,7 +96,7 @@ class RNN(Cell):
     mask: Any = None
     signs: Any = None
 
-    params_type: ClassVar[type] = RNNParams
+    params_type: ClassVar[Any] = RNNParams
     state_type: ClassVar[type] = RNNState
     tape_type: ClassVar[type] = RNNTape
     gates: ClassVar[int] = 1

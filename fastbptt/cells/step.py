@@ -116,7 +116,7 @@ def _update_states(params, options, tape, work, first, n, dims):
         H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.z)
         known = Options(options.activation, options.leak, options.clip)     # in registers: stores might change what is in memory
         for i in range(n):
-            index = work.index[first + i]
+            index = work.indices[first + i]
             z, s = (first + i) * dims.row, i * dims.state_row
             for j in range(0, Hp, lanes):
                 old = load_columns(work.state, s + j, Hp, lanes, states)
@@ -213,7 +213,7 @@ def _update_errors(params, options, tape, initial, work, first, n, dims):
         known = Options(options.activation, options.leak, options.clip)     # in registers, as above
         keeps = states > 1 or direct_part(known)        # else the product with W writes all of the error before the step
         for i in range(n):
-            index, before = work.index[first + i], work.before[first + i]
+            index, before = work.indices[first + i], work.before[first + i]
             delta, s = (first + i) * dims.row, i * dims.state_row
             for j in range(0, Hp, lanes):
                 d, direct = point(known, load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
@@ -241,7 +241,7 @@ def _leave(params, tape, initial, work, first, n, dims):
         arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
         Hp = dims.Hp
         for i in range(n):
-            index, before = work.index[first + i], work.before[first + i]
+            index, before = work.indices[first + i], work.before[first + i]
             delta, s = (first + i) * dims.row, i * dims.state_row
             for j in range(0, Hp, simd.lanes(work.delta)):
                 d, h = backward(load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
@@ -276,5 +276,5 @@ def _extra_gradients(params, tape, initial, sums, at, work, count, dims):
                 add_columns(sums, at + j, Hp, backward(
                     load_columns(work.delta, m * dims.row + j, Hp, lanes, columns),
                     old_states(arrays, firsts, work.before[m], j, dims),
-                    load_each(arrays, (work.index[m] + dims.B) * dims.H + j, dims.H - j)))
+                    load_each(arrays, (work.indices[m] + dims.B) * dims.H + j, dims.H - j)))
     return gradients

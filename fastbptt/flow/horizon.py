@@ -10,8 +10,8 @@ import numpy as np
 from ..arrays import Array
 from ..errors import check_confidence, check_finite_gradient, check_fraction, check_pairs
 from ..tree import leaves
-from .stack import linear_steps
 from .lags import by_lag, errors_of, full_gradient, norm
+from .stack import linear_steps
 
 
 def suggest_horizon(cell: Any, params: Any, tape: Any, dh: Any, tolerance: float = 0.05) -> int:

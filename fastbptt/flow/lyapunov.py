@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..bptt.passes import forward
+from ..bptt.api import forward
 from ..engine.orthogonal import gram_schmidt
 from ..errors import check_flag, check_one_direction, check_transient, check_up_to
 from .stack import StackSteps, linear_steps

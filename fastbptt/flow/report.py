@@ -10,11 +10,11 @@ from ..arrays import Array
 from ..errors import check_fraction, check_lags, check_positive
 from ..tree import leaves
 from .horizon import suggest_horizon
-from .stack import StackSteps, linear_steps
 from .lags import LagNorms, errors_of, full_gradient, lag_norms, norm, step_gradients
-from .steps import CellSteps
 from .lyapunov import growth_along
-from .norms import growth_bound, steepest, largest_singular_values, spectral_radius
+from .norms import growth_bound, largest_singular_values, spectral_radius, steepest
+from .stack import StackSteps, linear_steps
+from .steps import CellSteps
 from .verdict import SATURATED_SHARE, SATURATED_SLOPE, remedies_for, verdict_of
 
 MOST_LAGS = 128

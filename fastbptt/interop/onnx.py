@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..bptt.directions import reverse_sequences
 from ..bptt.api import forward
+from ..bptt.directions import reverse_sequences
 from ..bptt.stack import Directions, Stack
 from ..cells import CELLS
 from ..engine.activations import NAMES

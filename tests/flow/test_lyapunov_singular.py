@@ -9,8 +9,8 @@ import pytest
 
 import fastbptt as fb
 from fastbptt import reference as ref
-from fastbptt.flow.joint import linear_steps
 from fastbptt.flow.lyapunov import LONGEST, _growth, first_directions, growth_along
+from fastbptt.flow.stack import linear_steps
 
 ISSUE = np.array([[.6, .3, .1, .2], [.4, .2, -.5, .3], [.2, .1, .7, -.4], [.1, .05, .3, .5]])     # column 1 is half of column 0
 
@@ -57,7 +57,7 @@ def without(row, basis):
 def grown(J, k=None, transient=0, longest=LONGEST):
     """The exponents of Jacobians (T, S, S) by the loop of `lyapunov_spectrum`."""
     T, S = J.shape[:2]
-    steps = SimpleNamespace(T=T, B=1, size=S, ahead=lambda at, rows: rows @ J[at, None].swapaxes(2, 3))
+    steps = SimpleNamespace(T=T, B=1, size=S, jvp=lambda at, rows: rows @ J[at, None].swapaxes(2, 3))
     logs = [found for _, found in _growth(steps, k or S, transient, longest)]
     return np.sort(np.sum(logs, axis=0)[0] / (T - transient))[::-1]
 
