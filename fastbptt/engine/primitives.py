@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, type_callable
-from numba.np.arrayobj import _empty_nd_impl
+
+from .compat import arrays
 
 
 def _allocated(shape: types.Type, dtype: Any) -> types.Array:
@@ -20,17 +19,11 @@ def _allocated(shape: types.Type, dtype: Any) -> types.Array:
     return types.Array(dtype.dtype, axes, "C")
 
 
-def _new(cx: Any, b: ir.IRBuilder, array: types.Array, shape: types.Type, given: ir.Value) -> Any:
-    sizes = cgutils.unpack_tuple(b, given) if isinstance(shape, types.BaseTuple) else [given]
-    kinds = shape.types if isinstance(shape, types.BaseTuple) else [shape]
-    return _empty_nd_impl(cx, b, array, [cx.cast(b, n, kind, types.intp) for n, kind in zip(sizes, kinds, strict=True)])
-
-
 @intrinsic
 def empty(ctx, shape, dtype):
     """A new array of any content."""
     array = _allocated(shape, dtype)
-    return array(shape, dtype), lambda cx, b, sig, args: _new(cx, b, array, shape, args[0])._getvalue()
+    return array(shape, dtype), lambda cx, b, sig, args: arrays.new_array(cx, b, array, shape, args[0])._getvalue()
 
 
 @intrinsic
@@ -39,8 +32,8 @@ def zeros(ctx, shape, dtype):
     array = _allocated(shape, dtype)
 
     def codegen(cx, b, sig, args):
-        made = _new(cx, b, array, shape, args[0])
-        cgutils.memset(b, made.data, b.mul(made.itemsize, made.nitems), 0)
+        made = arrays.new_array(cx, b, array, shape, args[0])
+        arrays.fill_zeros(b, made)
         return made._getvalue()
     return array(shape, dtype), codegen
 
