@@ -7,6 +7,28 @@ One kernel serves both, nothing in the cached code refers to a threading layer, 
 """
 from __future__ import annotations
 
-from .compat.threads import launcher, run_shards
+from typing import Any
+
+from numba.extending import overload
+
+from .compat import PLAIN
+
+if PLAIN:
+    def launcher() -> int:
+        """0: the calling thread does all."""
+        return 0
+
+    def run_shards(function: Any, job: Any, count: int, threads: int, launcher: int) -> None:
+        """function(shard, job) for shard = 0 … count−1, one after the other."""
+
+    # Inlined, as a function that is passed on is an address, and code with addresses in it cannot be kept on disk.
+    @overload(run_shards, inline="always")
+    def _run_shards(function, job, count, threads, launcher):
+        def loop(function, job, count, threads, launcher):
+            for shard in range(count):
+                function(shard, job)
+        return loop
+else:
+    from .compat.threads import launcher, run_shards
 
 __all__ = ["launcher", "run_shards"]

@@ -5,9 +5,9 @@ from typing import Any
 
 import llvmlite.ir as ir
 from numba import config, types
-from numba.extending import intrinsic, lower_builtin, type_callable
+from numba.extending import intrinsic, lower_builtin, overload, type_callable
 
-from .compat import arrays, pointers
+from .compat import PLAIN, arrays, pointers
 from .vectors import I32, I64, Vec, alignment, lane_count, llvm_float, llvm_vector, nothing
 
 
@@ -40,10 +40,23 @@ def _lower_lanes(cx, b, sig, a):
 
 
 @intrinsic
-def flat(ctx, arr):
-    """A C-contiguous array as one of a single axis, for nothing; no reference is counted, so `arr` must outlive it."""
+def _flat(ctx, arr):
     one = types.Array(arr.dtype, 1, "C", readonly=not arr.mutable)
     return one(arr), lambda cx, b, sig, a: arrays.flat_view(cx, b, arr, one, a[0])
+
+
+def flat(arr: Any) -> Any:
+    """A C-contiguous array as one of a single axis, for nothing; no reference is counted, so `arr` must outlive it."""
+    return arr.reshape(-1)
+
+
+@overload(flat)
+def _flat_nopython(arr):
+    return lambda arr: arr.reshape(arr.size)
+
+
+if not PLAIN:
+    flat = _flat
 
 
 @intrinsic

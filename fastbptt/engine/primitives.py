@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import types
-from numba.extending import intrinsic, lower_builtin, type_callable
+from numba.extending import intrinsic, lower_builtin, overload, type_callable
 
-from .compat import arrays
+from .compat import PLAIN, arrays
 
 
 def _allocated(shape: types.Type, dtype: Any) -> types.Array:
@@ -20,14 +21,14 @@ def _allocated(shape: types.Type, dtype: Any) -> types.Array:
 
 
 @intrinsic
-def empty(ctx, shape, dtype):
+def _empty(ctx, shape, dtype):
     """A new array of any content."""
     array = _allocated(shape, dtype)
     return array(shape, dtype), lambda cx, b, sig, args: arrays.new_array(cx, b, array, shape, args[0])._getvalue()
 
 
 @intrinsic
-def zeros(ctx, shape, dtype):
+def _zeros(ctx, shape, dtype):
     """A new array of zeros."""
     array = _allocated(shape, dtype)
 
@@ -36,6 +37,20 @@ def zeros(ctx, shape, dtype):
         arrays.fill_zeros(b, made)
         return made._getvalue()
     return array(shape, dtype), codegen
+
+
+def _plain(function: Any) -> Any:
+    """NumPy's function of that name, by which a call from nopython code is replaced."""
+    def new(shape, dtype):
+        raise NotImplementedError
+
+    @overload(new)
+    def implementation(shape, dtype):
+        return lambda shape, dtype: function(shape, dtype)
+    return new
+
+
+empty, zeros = (_plain(np.empty), _plain(np.zeros)) if PLAIN else (_empty, _zeros)
 
 
 def minimum(a: int, b: int) -> int:

@@ -9,9 +9,34 @@ small scan. A plain tuple costs a tenth of that. So entry points take plain tupl
 """
 from __future__ import annotations
 
-from numba import types
+from typing import Any
 
-from .compat.references import Ref, named, refer
+from numba import types
+from numba.extending import overload
+
+from .compat import PLAIN
+
+if PLAIN:
+    class Ref(types.Type):
+        """No type is this one: tuples are passed by value."""
+
+    def refer(values: Any) -> Any:
+        """The NamedTuple itself."""
+        return values
+
+    def named(values: Any, kind: Any) -> Any:
+        """A plain tuple as the NamedTuple `kind`."""
+        return kind(*values)
+
+    @overload(refer)
+    def _refer(values):
+        return lambda values: values
+
+    @overload(named)
+    def _named(values, kind):
+        return lambda values, kind: kind(*values)
+else:
+    from .compat.references import Ref, named, refer
 
 __all__ = ["Ref", "named", "refer", "tuple_kind"]
 

@@ -1,36 +1,84 @@
-"""Where Numba keeps compiled kernels: in a folder of ours. Done without it: `cache=True`, in files of Numba's own making."""
+"""Compiled kernels on disk: one file for each kernel and signature.
+
+Numba's own cache keeps an index for each function, which two processes that fill it at once write over each other, and
+raises what a damaged file makes `pickle` raise. Here a file is written whole and then put in place, and one that is damaged
+is one that is not there. Done without it (`plain`): Numba's cache, entered by one process at a time.
+"""
 from __future__ import annotations
 
+import hashlib
+import pickle
+import zlib
 from pathlib import Path
 from typing import Any
 
-from numba.core import caching
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+from ..folder import Folders, warn_not_kept, write_whole
+
+MAGIC = b"fastbptt kernel 1\n"
 
 
-def attach(dispatcher: Any, folder: Path) -> None:
-    """Keep the compiled code of a dispatcher in `folder`, whose name says which sources it belongs to."""
+class KernelCache:
+    """What a dispatcher asks for compiled code, in the place of Numba's `FunctionCache`."""
 
-    class Locator(caching._CacheLocator):
-        def __init__(self, py_func: Any, py_file: str):
-            self._line = py_func.__code__.co_firstlineno
+    def __init__(self, function: Any, folders: Folders):
+        self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-{function.__code__.co_firstlineno}"
+        closure = [cell.cell_contents for cell in function.__closure__ or ()]
+        self._code = hashlib.sha256(function.__code__.co_code + dumps(closure)).hexdigest()
+        self._folders = folders
+        self.cache_path = str(folders.write or folders.read[0]) if folders.read else None
 
-        def get_cache_path(self) -> str:
-            return str(folder)
+    def _key(self, signature: Any, codegen: Any) -> tuple[Any, ...]:
+        return signature, codegen.magic_tuple(), self._code
 
-        def get_source_stamp(self) -> str:
-            return folder.name
+    def _file(self, key: tuple[Any, ...]) -> str:
+        return f"{self._name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
 
-        def get_disambiguator(self) -> str:
-            return str(self._line)
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        """The compiled code from the first folder that has it undamaged, or None."""
+        target_context.refresh()
+        key = self._key(signature, target_context.codegen())
+        for folder in self._folders.read:
+            if (payload := _read(folder / self._file(key))) is not None:
+                try:
+                    stored, code = pickle.loads(payload)
+                    if stored == key:
+                        return CompileResult._rebuild(target_context, *code)
+                except Exception:      # of whatever kind: an entry that cannot be used is compiled anew and replaced
+                    continue
+        return None
 
-        @classmethod
-        def from_function(cls, py_func: Any, py_file: str) -> Any:
-            return cls(py_func, py_file)
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        """Keep compiled code; where that is not possible, say so once."""
+        if compiled.library.has_dynamic_globals:      # addresses of this process
+            return
+        if self._folders.write is None:
+            warn_not_kept("no folder can be written")
+            return
+        key = self._key(signature, compiled.codegen)
+        payload = dumps((key, compiled._reduce()))
+        try:
+            write_whole(self._folders.write / self._file(key), MAGIC + zlib.crc32(payload).to_bytes(4, "little") + payload)
+        except OSError as error:
+            warn_not_kept(str(error))
 
-    class Impl(caching.CompileResultCacheImpl):
-        _locator_classes = [Locator]
+    def flush(self) -> None:
+        """Numba's `recompile` would have all entries of the function removed; the next ones replace them."""
 
-    class Cache(caching.FunctionCache):
-        _impl_class = Impl
 
-    dispatcher._cache = Cache(dispatcher.py_func)
+def _read(path: Path) -> bytes | None:
+    """The payload of an undamaged file, or None."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    at = len(MAGIC) + 4
+    whole = content[:len(MAGIC)] == MAGIC and content[len(MAGIC):at] == zlib.crc32(content[at:]).to_bytes(4, "little")
+    return content[at:] if whole else None
+
+
+def attach(dispatcher: Any, folders: Folders) -> None:
+    """Have a dispatcher keep its compiled code in these folders."""
+    dispatcher._cache = KernelCache(dispatcher.py_func, folders)

@@ -11,13 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
-import numba
 from numba import types
 from numba.core import codegen
 from numba.core import typed_passes as typed
 from numba.core import untyped_passes as untyped
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager
+
+from ..folder import Folders
+from ..switches import dispatcher, jit_enabled
+from . import cache
 
 
 class _NoEnvironment:
@@ -142,7 +145,8 @@ class _KernelCompiler(CompilerBase):
         collects = gc.isenabled()
         gc.disable()
         try:
-            return super().compile_extra(function)
+            with jit_enabled():
+                return super().compile_extra(function)
         finally:
             if collects:
                 gc.enable()
@@ -155,25 +159,29 @@ class _KernelCompiler(CompilerBase):
         return _pipeline(state)
 
 
+DISPATCHER = ("_compile_for_args", "add_overload", "get_call_template")
+"""What `block` replaces in a dispatcher: a name that is no longer asked for would be replaced in vain."""
+
+
 def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, python: bool, forceinline: bool) -> Any:
     """A building block, see `jit.njit`; `_nrt` is Numba's switch for the counting of references."""
-    made = numba.njit(forceinline=forceinline, pipeline_class=_BlockCompiler, _nrt=allocates, **flags)(f)
+    made = dispatcher(f, forceinline=forceinline, pipeline_class=_BlockCompiler, _nrt=allocates, **flags)
     if python:
         # A call from Python that finds no compiled code asks for it, and calls what it gets: here a function of its own.
-        twin = numba.njit(**flags)(f)
+        twin = dispatcher(f, pipeline_class=_KernelCompiler, **flags)
         made._compile_for_args = lambda *args, **kws: twin
         made.add_overload = lambda compiled: made.overloads.update({tuple(compiled.signature.args): compiled})
     return _without_literals(made)
 
 
-def _without_literals(dispatcher: Any) -> Any:
+def _without_literals(made: Any) -> Any:
     """Have callers ask for int64 where they pass a constant: Numba would compile the function once more for each value."""
-    resolve = dispatcher.get_call_template
+    resolve = made.get_call_template
 
     def get_call_template(args: Any, kws: Any) -> Any:
         return resolve([types.unliteral(a) for a in args], {k: types.unliteral(a) for k, a in kws.items()})
-    dispatcher.get_call_template = get_call_template
-    return dispatcher
+    made.get_call_template = get_call_template
+    return made
 
 
 def overload_options(flags: dict[str, Any], *, allocates: bool) -> dict[str, Any]:
@@ -181,6 +189,10 @@ def overload_options(flags: dict[str, Any], *, allocates: bool) -> dict[str, Any
     return {**flags, "pipeline_class": _BlockCompiler, "forceinline": True, "_nrt": allocates}
 
 
-def kernel(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool) -> Any:
-    """An entry point, see `jit.kernel`; without a cache."""
-    return numba.njit(pipeline_class=_KernelCompiler, _nrt=allocates, **flags)(f)
+def kernel(f: Callable[..., Any], flags: dict[str, Any], folders: Folders | None, *,
+           allocates: bool) -> Any:
+    """An entry point, see `jit.kernel`."""
+    made = dispatcher(f, pipeline_class=_KernelCompiler, _nrt=allocates, **flags)
+    if folders is not None:
+        cache.attach(made, folders)
+    return made

@@ -6,15 +6,20 @@ again for a serial twin. Done without it: the calling thread works alone, with t
 from __future__ import annotations
 
 import os
+import re
+import warnings
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
+import numba
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
+from ..switches import jit_enabled
 from ..vectors import I32, I64
 from .pointers import gep, load, pointer_to
 from .references import Ref, written
@@ -26,11 +31,47 @@ LAUNCHER = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [I64] * 3)
 SPINS = "5000"      # some 50 µs, about as long as it takes to wake a thread
 
 
+TESTED = ((0, 61), (0, 68))      # first and last Numba whose `numba_parallel_for` is known to be LAUNCHER
+DECLARED = re.compile(r"declare void @numba_parallel_for\((.*?)\)")
+
+
 def launcher() -> int:
-    """The address of the threading layer's parallel loop; starts the layer on its first call."""
+    """The address of the threading layer's parallel loop, 0 where it cannot be used; starts the layer on its first call."""
     if not parallel._is_initialized:
         _start_threads()
-    return int(llvm.address_of_symbol("numba_parallel_for"))
+    return int(llvm.address_of_symbol("numba_parallel_for") or 0) if _known() else 0
+
+
+@cache
+def _known() -> bool:
+    """Whether the parallel loop is called as `run_shards` calls it: a call with other arguments would be a crash."""
+    if TESTED[0] <= version() <= TESTED[1] or declared() == ["p"] * 5 + ["i64"] * 3:
+        return True
+    warnings.warn(f"fastbptt: the threads of Numba {numba.__version__} are started in another way than this version knows; "
+                  "all work is done by the calling thread, with the same results. A newer fastbptt may know it.",
+                  RuntimeWarning, stacklevel=2)
+    return False
+
+
+def version() -> tuple[int, int]:
+    """Numba's version without its last part."""
+    major, minor = re.findall(r"\d+", numba.__version__)[:2]
+    return int(major), int(minor)
+
+
+def declared() -> list[str]:
+    """The types of the arguments with which a parallel loop of Numba's own making calls `numba_parallel_for`; p: a pointer."""
+    def fill(out):
+        for i in numba.prange(out.size):
+            out[i] = i
+    try:
+        with jit_enabled():
+            loop = numba.njit(parallel=True)(fill)
+            loop.compile((types.Array(types.int64, 1, "C"),))
+        found = DECLARED.search("".join(loop.inspect_llvm().values()))
+    except Exception:      # of whatever kind: then it is not known
+        return []
+    return ["p" if t.startswith("ptr") or t.endswith("*") else t for t in found[1].split(", ")] if found else []
 
 
 def _start_threads() -> None:
