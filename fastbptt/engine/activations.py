@@ -19,8 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from numba import types
-from numba.core.errors import NumbaTypeError
+from numba import NumbaTypeError, types
 
 from . import simd
 from .jit import njit, overload

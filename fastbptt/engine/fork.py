@@ -7,106 +7,28 @@ One kernel serves both, nothing in the cached code refers to a threading layer, 
 """
 from __future__ import annotations
 
-import os
 from typing import Any
 
-import llvmlite.binding as llvm
-import llvmlite.ir as ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-from numba.np.ufunc import parallel
+from numba.extending import overload
 
-from .simd import I32, I64
-from .tuples import Ref, written
+from .compat import PLAIN
 
-BYTES = ir.IntType(8).as_pointer()
-# Numba's gufunc callback: (pointers, counts, steps, data), for a range of counts[0] indices starting at pointers[0].
-CALLBACK = ir.FunctionType(ir.VoidType(), [BYTES.as_pointer(), I64.as_pointer(), I64.as_pointer(), BYTES])
-LAUNCHER = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [I64] * 3)
+if PLAIN:
+    def launcher() -> int:
+        """0: the calling thread does all."""
+        return 0
 
+    def run_shards(function: Any, job: Any, count: int, threads: int, launcher: int) -> None:
+        """function(shard, job) for shard = 0 … count−1, one after the other."""
 
-SPINS = "5000"      # some 50 µs, about as long as it takes to wake a thread
+    # Inlined, as a function that is passed on is an address, and code with addresses in it cannot be kept on disk.
+    @overload(run_shards, inline="always")
+    def _run_shards(function, job, count, threads, launcher):
+        def loop(function, job, count, threads, launcher):
+            for shard in range(count):
+                function(shard, job)
+        return loop
+else:
+    from .compat.threads import launcher, run_shards
 
-
-def launcher() -> int:
-    """The address of the threading layer's parallel loop; starts the layer on its first call."""
-    if not parallel._is_initialized:
-        _start_threads()
-    return int(llvm.address_of_symbol("numba_parallel_for"))
-
-
-def _start_threads() -> None:
-    """Start Numba's threads, with little patience.
-
-    Threads of GNU OpenMP that wait for each other spin for milliseconds before they sleep. Where another process wants the
-    core, the one waited for does not get it meanwhile: calls took forty times as long as on one thread. The library reads
-    how often to spin from the environment, once, when it is loaded; what the user has set stays.
-    """
-    patient = "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ
-    if not patient:
-        os.environ["GOMP_SPINCOUNT"] = SPINS
-    try:
-        parallel._launch_threads()
-    finally:
-        if not patient:
-            del os.environ["GOMP_SPINCOUNT"]
-
-
-def _callback(cx: Any, module: ir.Module, compiled: Any, data_type: ir.Type, job: Ref) -> ir.Function:
-    """The C function that runs a range of shards: data points to (error flag, address of the job)."""
-    f = ir.Function(module, CALLBACK, module.get_unique_name(f"shards_of_{compiled.fndesc.mangled_name}"))
-    f.linkage = "internal"
-    pointers, counts, _, data = f.args
-    b = ir.IRBuilder(f.append_basic_block("entry"))
-    struct = b.bitcast(data, data_type.as_pointer())
-    place = b.load(b.gep(struct, [I32(0), I32(1)]))
-    begin = b.ptrtoint(b.load(pointers), I64)
-    with cgutils.for_range(b, b.load(counts), intp=I64) as loop:
-        fn = cx.declare_function(module, compiled.fndesc)
-        status, _ = cx.call_conv.call_function(b, fn, types.none, (types.intp, job), (b.add(begin, loop.index), place))
-        with b.if_then(status.is_error, likely=False):
-            b.store(I32(1), b.gep(struct, [I32(0), I32(0)]))
-    b.ret_void()
-    return f
-
-
-@intrinsic
-def run_shards(ctx, function, job, count, threads, launcher):
-    """function(shard, job) for shard = 0 … count−1, spread over `threads` threads; here if launcher = 0 or count = 1.
-
-    The arguments are a NamedTuple, or the address of one, which is what `function` sees.
-
-    Static shares, one fork and one join. An exception in a shard (there is none but under NUMBA_BOUNDSCHECK=1) is raised
-    again after the join.
-    """
-    given, job = job, job if isinstance(job, Ref) else Ref(job)
-    compiled_types = (types.intp, job)
-    function.dispatcher.compile(compiled_types)
-    compiled = function.dispatcher.overloads[compiled_types]
-
-    def codegen(cx, b, sig, args):
-        _, place, n, n_threads, address = args
-        place = place if given == job else written(b, place)
-        cx.active_code_library.add_linking_library(compiled.library)
-        data_type = ir.LiteralStructType([I32, cx.get_value_type(job)])
-        callback = _callback(cx, b.module, compiled, data_type, job)
-        data = cgutils.alloca_once(b, data_type)
-        b.store(I32(0), b.gep(data, [I32(0), I32(0)]))
-        b.store(place, b.gep(data, [I32(0), I32(1)]))
-        pointers, counts, steps = (cgutils.alloca_once(b, t) for t in (BYTES, I64, I64))
-        b.store(ir.Constant(BYTES, None), pointers)
-        b.store(n, counts)
-        b.store(I64(1), steps)
-        raw = b.bitcast(data, BYTES)
-        with b.if_else(b.or_(b.icmp_signed("==", address, I64(0)), b.icmp_signed("<", n, I64(2)))) as (here, forked):
-            with here:
-                b.call(callback, [pointers, counts, steps, raw])
-            with forked:
-                layer = b.inttoptr(address, LAUNCHER.as_pointer())
-                b.call(layer, [b.bitcast(callback, BYTES), b.bitcast(pointers, BYTES), b.bitcast(counts, BYTES),
-                               b.bitcast(steps, BYTES), raw, I64(0), I64(1), n_threads])
-        with b.if_then(b.icmp_signed("!=", b.load(b.gep(data, [I32(0), I32(0)])), I32(0)), likely=False):
-            cx.call_conv.return_user_exc(b, IndexError, ("a vector access leaves its array",))
-        return cx.get_dummy_value()
-    return types.void(function, given, types.intp, types.intp, types.intp), codegen
+__all__ = ["launcher", "run_shards"]

@@ -19,9 +19,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import simd
+from .compat.pointers import gep, load, pointer_to, store
 from .jit import njit
 from .primitives import minimum
 from .simd import BOOL, I64
+from .vectors import nothing
 
 MAX_ROWS = 6
 PANEL = 4 if simd.REGISTERS == 32 else 2        # vectors per panel: 6 x 4 or 6 x 2 accumulators fit the register file
@@ -74,15 +76,13 @@ def _emit_sums(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, init
     def step(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         vectors = []
         for base in at.b:
-            row = b.gep(base, [b.mul(k, I64(shape.vectors * vt.count))])
+            row = gep(b, base, [b.mul(k, I64(shape.vectors * vt.count))], vt.element)
             for v in range(shape.vectors):
-                value = b.load(b.bitcast(b.gep(row, [I64(v * vt.count)]), vt.as_pointer()))
-                value.align = align
-                vectors.append(value)
+                vectors.append(load(b, gep(b, row, [I64(v * vt.count)], vt.element), vt, align))
         out = []
         offset = b.mul(k, at.a_step)
         for r, base in enumerate(at.a):
-            s = simd.broadcast(b, b.load(b.gep(base, [offset])), vt)
+            s = simd.broadcast(b, load(b, gep(b, base, [offset], vt.element), vt.element), vt)
             out += [simd.call_fma(b, s, vectors[j], sums[r * width + j], suffix) for j in range(width)]
         return out
 
@@ -136,14 +136,10 @@ def _emit_tile(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, add:
     """C (rows, vectors) = [C where `add`] + sum over k."""
     vt, align, _ = llvm_types(dtype)
     zero = ir.Constant(vt, [0.0] * vt.count)
-    places = [b.bitcast(p, vt.as_pointer()) for row in at.c for p in row]
-    init = []
-    for place in places:
-        old = b.load(place)
-        old.align = align
-        init.append(b.select(add, old, zero))
+    places = [p for row in at.c for p in row]
+    init = [b.select(add, load(b, place, vt, align), zero) for place in places]
     for place, value in zip(places, _emit_sums(b, at, shape, k_n, init, dtype), strict=True):
-        b.store(value, place).align = align
+        store(b, value, place, align)
 
 
 def _tile_function(module: ir.Module, shape: _Shape, by_rows: bool, dtype: types.Float) -> ir.Function:
@@ -153,7 +149,7 @@ def _tile_function(module: ir.Module, shape: _Shape, by_rows: bool, dtype: types
     name = f"fastbptt_tile_{kind}_{shape.rows}_{shape.panels}_{shape.vectors}_{simd.BITS}_{element}"
     if name in module.globals:
         return module.globals[name]
-    ptr = element.as_pointer()
+    ptr = pointer_to(element)
     f = ir.Function(module, ir.FunctionType(ir.VoidType(), [BOOL, I64, ptr, I64, ptr, ptr, I64]), name)
     f.linkage = "linkonce_odr"
     f.attributes.add("noinline")
@@ -162,10 +158,10 @@ def _tile_function(module: ir.Module, shape: _Shape, by_rows: bool, dtype: types
     b = ir.IRBuilder(f.append_basic_block("entry"))
     lanes = simd.lane_count(dtype)
     at = _Operand(
-        a=[b.gep(a, [b.mul(I64(r), lda) if by_rows else I64(r)]) for r in range(shape.rows)],
+        a=[gep(b, a, [b.mul(I64(r), lda) if by_rows else I64(r)], element) for r in range(shape.rows)],
         a_step=I64(1) if by_rows else lda,
-        b=[b.gep(panel, [b.mul(k_n, I64(q * PANEL * lanes))]) for q in range(shape.panels)],
-        c=[[b.gep(c, [b.add(b.mul(I64(r), ldc), I64(v * lanes))]) for v in range(shape.panels * shape.vectors)]
+        b=[gep(b, panel, [b.mul(k_n, I64(q * PANEL * lanes))], element) for q in range(shape.panels)],
+        c=[[gep(b, c, [b.add(b.mul(I64(r), ldc), I64(v * lanes))], element) for v in range(shape.panels * shape.vectors)]
            for r in range(shape.rows)])
     _emit_tile(b, at, shape, k_n, add, dtype)
     b.ret_void()
@@ -200,7 +196,7 @@ def _tile_intrinsic(shapes: list[_Shape], by_rows: bool) -> Any:
             b.position_at_end(other)
             b.unreachable()
             b.position_at_end(done)
-            return cx.get_dummy_value()
+            return nothing(cx)
         return signature, codegen
     return tile
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+import numpy as np
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, lower_builtin, type_callable
-from numba.np.arrayobj import _empty_nd_impl
+from numba.extending import intrinsic, lower_builtin, overload, type_callable
+
+from .compat import PLAIN, arrays
 
 
 def _allocated(shape: types.Type, dtype: Any) -> types.Array:
@@ -20,29 +20,37 @@ def _allocated(shape: types.Type, dtype: Any) -> types.Array:
     return types.Array(dtype.dtype, axes, "C")
 
 
-def _new(cx: Any, b: ir.IRBuilder, array: types.Array, shape: types.Type, given: ir.Value) -> Any:
-    sizes = cgutils.unpack_tuple(b, given) if isinstance(shape, types.BaseTuple) else [given]
-    kinds = shape.types if isinstance(shape, types.BaseTuple) else [shape]
-    return _empty_nd_impl(cx, b, array, [cx.cast(b, n, kind, types.intp) for n, kind in zip(sizes, kinds, strict=True)])
-
-
 @intrinsic
-def empty(ctx, shape, dtype):
+def _empty(ctx, shape, dtype):
     """A new array of any content."""
     array = _allocated(shape, dtype)
-    return array(shape, dtype), lambda cx, b, sig, args: _new(cx, b, array, shape, args[0])._getvalue()
+    return array(shape, dtype), lambda cx, b, sig, args: arrays.new_array(cx, b, array, shape, args[0])._getvalue()
 
 
 @intrinsic
-def zeros(ctx, shape, dtype):
+def _zeros(ctx, shape, dtype):
     """A new array of zeros."""
     array = _allocated(shape, dtype)
 
     def codegen(cx, b, sig, args):
-        made = _new(cx, b, array, shape, args[0])
-        cgutils.memset(b, made.data, b.mul(made.itemsize, made.nitems), 0)
+        made = arrays.new_array(cx, b, array, shape, args[0])
+        arrays.fill_zeros(b, made)
         return made._getvalue()
     return array(shape, dtype), codegen
+
+
+def _plain(function: Any) -> Any:
+    """NumPy's function of that name, by which a call from nopython code is replaced."""
+    def new(shape, dtype):
+        raise NotImplementedError
+
+    @overload(new)
+    def implementation(shape, dtype):
+        return lambda shape, dtype: function(shape, dtype)
+    return new
+
+
+empty, zeros = (_plain(np.empty), _plain(np.zeros)) if PLAIN else (_empty, _zeros)
 
 
 def minimum(a: int, b: int) -> int:

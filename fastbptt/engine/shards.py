@@ -58,7 +58,10 @@ def enter_threads(flops: float, rows: int) -> tuple[int, int]:
     threads = int(numba.get_num_threads())
     if threads == 1 or forked() or not _entered.acquire(blocking=False):
         return 1, 0
-    return threads, fork.launcher()
+    if launcher := fork.launcher():
+        return threads, launcher
+    _entered.release()
+    return 1, 0
 
 
 def leave_threads(launcher: int) -> None:

@@ -56,8 +56,8 @@ def _weighted(factors: list[Array | None], at: Span, parts: list[Array]) -> Arra
 
 def _needed(array: Array) -> Array | None:
     """Rows (T, B, 1, H), or None where all are 0."""
-    rows: Array = array[:, :, None]
-    return rows if array.any() else None
+    rows: Array | None = array[:, :, None] if array.any() else None
+    return rows
 
 
 class CellSteps:

@@ -1,0 +1,170 @@
+"""The same by documented means alone: `numba.njit` with its own cache, and LLVM IR that every version understands.
+
+Chosen by FASTBPTT_PLAIN=1, and by itself where the self-check finds Numba changed. Results have the same bits. Compiling
+takes longer, scans of few rows run slower, all work is done by the calling thread, and vector accesses are not checked
+under NUMBA_BOUNDSCHECK=1.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import llvmlite.ir as ir
+import numba
+from numba import config
+from numba.core.compiler import Compiler
+
+from ..folder import Folders, warn_not_kept
+from ..switches import dispatcher, jit_enabled
+from ..vectors import I64, alignment, llvm_float, llvm_vector, suffix
+from .pointers import gep, load, pointer_to, store
+
+try:
+    import fcntl
+except ImportError:      # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class _Compiler(Compiler):
+    """Numba's own pipeline, under NUMBA_DISABLE_JIT=1 as well."""
+
+    def compile_extra(self, function: Any) -> Any:
+        with jit_enabled():
+            return super().compile_extra(function)
+
+
+# Named only where it is needed: the name of the pipeline is not documented, though how to give one is.
+_ALWAYS: dict[str, Any] = {"pipeline_class": _Compiler} if config.DISABLE_JIT else {}
+
+
+def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, python: bool, forceinline: bool) -> Any:
+    """A building block, see `jit.njit`: it counts references, and LLVM decides what is inlined."""
+    return dispatcher(f, **flags, **_ALWAYS)
+
+
+def overload_options(flags: dict[str, Any], *, allocates: bool) -> dict[str, Any]:
+    """Options with which the implementation of an overload is compiled."""
+    return {**flags, **_ALWAYS}
+
+
+def kernel(f: Callable[..., Any], flags: dict[str, Any], folders: Folders, *, allocates: bool) -> Any:
+    """An entry point, see `jit.kernel`."""
+    return _Kernel(f, {**flags, **_ALWAYS}, folders.write)
+
+
+class _Kernel:
+    """A function with Numba's cache, which one process enters at a time, and is emptied where it is damaged."""
+
+    def __init__(self, f: Callable[..., Any], options: dict[str, Any], folder: Path | None):
+        self.py_func, self._options, self._folder = f, options, folder
+        self._compiled: set[tuple[Any, ...]] = set()
+        self._dispatcher = self._made()
+
+    def __call__(self, *args: Any) -> Any:
+        signature = tuple(map(numba.typeof, args))
+        if signature not in self._compiled:
+            self._compile(signature)
+            self._compiled.add(signature)
+        return self._dispatcher(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dispatcher, name)
+
+    def _made(self) -> Any:
+        if self._folder is None:
+            return dispatcher(self.py_func, **self._options)
+        before, config.CACHE_DIR = config.CACHE_DIR, str(self._folder)
+        try:
+            return dispatcher(self.py_func, cache=True, **self._options)
+        finally:
+            config.CACHE_DIR = before
+
+    def _compile(self, signature: tuple[Any, ...]) -> None:
+        """Load or compile; where the cache fails, remove what it has of this function, then do without."""
+        for attempt in ("cached", "emptied", "without"):
+            try:
+                with _alone_in(self._folder):
+                    self._dispatcher.compile(signature)
+                return
+            except numba.NumbaError:
+                raise
+            except Exception as error:      # whatever `pickle` or LLVM raises for a damaged file, or the disk for a full one
+                if attempt == "without" or self._folder is None:
+                    raise
+                for file in self._folder.rglob(f"*.{self.py_func.__name__}-*"):
+                    file.unlink(missing_ok=True)
+                if attempt == "emptied":
+                    warn_not_kept(str(error))
+                    self._folder = None
+                self._dispatcher = self._made()
+
+
+@contextmanager
+def _alone_in(folder: Path | None) -> Iterator[None]:
+    """While this process compiles, or reads what was compiled, no other one does."""
+    if folder is None or fcntl is None:
+        yield
+        return
+    with open(folder / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def raise_index_error(cx: Any, b: ir.IRBuilder, message: str) -> None:
+    """Nothing: no intrinsic can raise by documented means."""
+
+
+def masked_load(b: ir.IRBuilder, p: ir.Value, n: ir.Value, v: Any) -> ir.Value:
+    """IR of the first n elements at p as a `Vec` of type v, zeros after them: a call of a loop over the lanes."""
+    name = f"fastbptt_load_part_{suffix(v)}"
+    f = b.module.globals.get(name)
+    if f is None:
+        element, vt = llvm_float(v.dtype), llvm_vector(v.dtype)
+        f = _function(b.module, name, vt, [pointer_to(element), I64])
+        _each_lane(f, v, ir.Constant(vt, [0.0] * v.lanes), lambda body, place, k, vector: body.insert_element(
+            vector, load(body, place, element, alignment(v.dtype)), k))
+    return b.call(f, [p, n])
+
+
+def masked_store(b: ir.IRBuilder, value: ir.Value, p: ir.Value, n: ir.Value, v: Any) -> None:
+    """IR of writing the first n lanes of a value of type v to p: a call of a loop over the lanes."""
+    name = f"fastbptt_store_part_{suffix(v)}"
+    f = b.module.globals.get(name)
+    if f is None:
+        f = _function(b.module, name, llvm_vector(v.dtype), [pointer_to(llvm_float(v.dtype)), I64, llvm_vector(v.dtype)])
+
+        def body(b: ir.IRBuilder, place: ir.Value, k: ir.Value, vector: ir.Value) -> ir.Value:
+            store(b, b.extract_element(vector, k), place, alignment(v.dtype))
+            return vector
+        _each_lane(f, v, f.args[2], body)
+    b.call(f, [p, n, value])
+
+
+def _function(module: ir.Module, name: str, result: ir.Type, args: list[ir.Type]) -> ir.Function:
+    f = ir.Function(module, ir.FunctionType(result, args), name)
+    f.linkage = "linkonce_odr"
+    f.attributes.add("noinline")
+    f.attributes.add("nounwind")
+    return f
+
+
+def _each_lane(f: ir.Function, v: Any, start: ir.Value, body: Any) -> None:
+    """The code of f(p, n, …): vector = body(…, address of element k, k, vector) for k < min(n, lanes); returns the vector."""
+    p, n = f.args[:2]
+    b = ir.IRBuilder(f.append_basic_block("entry"))
+    entry, test, turn, done = b.basic_block, *(f.append_basic_block(name) for name in ("test", "turn", "done"))
+    b.branch(test)
+    b.position_at_end(test)
+    k, vector = b.phi(I64), b.phi(start.type)
+    b.cbranch(b.and_(b.icmp_signed("<", k, n), b.icmp_signed("<", k, I64(v.lanes))), turn, done)
+    b.position_at_end(turn)
+    after = body(b, gep(b, p, [k], llvm_float(v.dtype)), k, vector)
+    following = b.add(k, I64(1))
+    b.branch(test)
+    for phi, first, later in ((k, I64(0), following), (vector, start, after)):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(later, turn)
+    b.position_at_end(done)
+    b.ret(vector)

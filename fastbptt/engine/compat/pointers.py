@@ -1,0 +1,47 @@
+"""Pointers in LLVM IR, and the parts of an array, in every llvmlite: used with and without FASTBPTT_PLAIN."""
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.ir as ir
+from numba import types
+from numba.core import cgutils
+
+
+def _opaque(p: ir.Value) -> bool:
+    return bool(getattr(p.type, "is_opaque", True))
+
+
+def pointer_to(t: ir.Type) -> ir.Type:
+    """The type of a pointer to `t`.
+
+    llvmlite's `as_pointer` will go when its typed pointers do, which LLVM has given up; what is done without it: a pointer
+    has no type but its own, and who reads or counts through it says of what (`load`, `gep`).
+    """
+    return t.as_pointer() if hasattr(t, "as_pointer") else ir.PointerType()
+
+
+def gep(b: ir.IRBuilder, p: ir.Value, indices: list[ir.Value], t: ir.Type, inbounds: bool = False) -> ir.Value:
+    """IR of the address that `indices` lead to from the `t` at p."""
+    return b.gep(p, indices, inbounds, source_etype=t) if _opaque(p) else b.gep(p, indices, inbounds)
+
+
+def load(b: ir.IRBuilder, p: ir.Value, t: ir.Type, align: int | None = None) -> ir.Value:
+    """IR of the `t` at p."""
+    return b.load(p, align=align, typ=t) if _opaque(p) else b.load(b.bitcast(p, t.as_pointer()), align=align)
+
+
+def store(b: ir.IRBuilder, value: ir.Value, p: ir.Value, align: int | None = None) -> None:
+    """IR of writing a value to p."""
+    b.store(value, p if _opaque(p) else b.bitcast(p, value.type.as_pointer()), align=align)
+
+
+def data_and_size(cx: Any, b: ir.IRBuilder, array_type: types.Array, array: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """IR of the address of the first element of an array, and of the number of elements.
+
+    `create_struct_proxy` is how Numba's guide to extensions takes values apart, though by its internal address; that an
+    array has the fields `data` and `nitems` the guide does not say. Nothing is done without them: no intrinsic could
+    reach an array.
+    """
+    struct = cgutils.create_struct_proxy(array_type)(cx, b, array)
+    return struct.data, struct.nitems

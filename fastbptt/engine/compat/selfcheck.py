@@ -1,0 +1,133 @@
+"""A small kernel that uses each internal once: whether this Numba is the one that the package knows.
+
+What importing the modules beside this one does not show, a renamed attribute or another signature, shows here. It runs once
+for each cache of kernels, before anything else is compiled, and leaves a file there with what it found.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from ..folder import Folders, write_whole
+from ..vectors import I64, Vec, llvm_float, nothing
+from . import arrays, compiler, pointers
+from .references import named, refer
+from .threads import run_shards
+
+FILE = "self-check"
+FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+SIZE, SHARDS = 5, 2      # no vector has fewer than two lanes
+
+
+class Job(NamedTuple):
+    """What the shards of the check are given: each writes the sum of the first elements of x, times its number, to out."""
+
+    x: Any
+    out: Any
+    at: int
+
+
+@intrinsic
+def _copy_part(ctx, out, x, n):
+    """The first n elements of x, once through a vector; an IndexError if n is negative."""
+    v = Vec(x.dtype)
+
+    def codegen(cx, b, sig, args):
+        with b.if_then(b.icmp_signed("<", args[2], I64(0)), likely=False):
+            arrays.raise_index_error(cx, b, "negative")
+        (source, _), (target, _) = (pointers.data_and_size(cx, b, t, a) for t, a in ((x, args[1]), (out, args[0])))
+        zero = [I64(0)]
+        vector = arrays.masked_load(b, pointers.gep(b, source, zero, llvm_float(v.dtype)), args[2], v)
+        arrays.masked_store(b, vector, pointers.gep(b, target, zero, llvm_float(v.dtype)), args[2], v)
+        return nothing(cx)
+    return types.void(out, x, types.intp), codegen
+
+
+@intrinsic
+def _flat(ctx, arr):
+    one = types.Array(arr.dtype, 1, "C")
+    return one(arr), lambda cx, b, sig, args: arrays.flat_view(cx, b, arr, one, args[0])
+
+
+@intrinsic
+def _zeros(ctx, shape, like):
+    array = types.Array(like.dtype, 1, "C")
+
+    def codegen(cx, b, sig, args):
+        made = arrays.new_array(cx, b, array, shape, args[0])
+        arrays.fill_zeros(b, made)
+        return made._getvalue()
+    return array(shape, like), codegen
+
+
+def _made(f: Any) -> Any:
+    return compiler.block(f, FLAGS, allocates=False, python=False, forceinline=False)
+
+
+@_made
+def _shard(shard, job):
+    total = 0.0
+    for i in range(job.x.size):
+        total += job.x[i]
+    job.out[job.at + shard] = shard * total
+
+
+@_made
+def _whole(job, count, threads, launcher):
+    run_shards(_shard, refer(Job(_flat(job.x), job.out, 1)), count, threads, launcher)
+
+
+def _kernel(values, n):
+    job = named(values, Job)
+    part = _zeros(n, job.x)
+    _copy_part(part, _flat(job.x), n)
+    _whole(job, n, 1, 0)
+    return part
+
+
+def _run(folders: Folders) -> str:
+    """What is wrong, or nothing; the kernel is kept in the folder for new ones, and read back."""
+    missing = [name for name in compiler.DISPATCHER if not hasattr(type(_whole), name)]
+    if missing:
+        return f"its dispatchers have no {missing[0]}"
+    kept = None if folders.write is None else Folders((folders.write,), folders.write)
+    if not all(_gives_right_numbers(kept) for _ in ("compiled", "read back")):
+        return "a small kernel gives wrong numbers"
+    return ""
+
+
+def _gives_right_numbers(folders: Folders | None) -> bool:
+    kernel = compiler.kernel(_kernel, FLAGS, folders, allocates=True)
+    x, out = np.arange(1.0, SIZE + 1).reshape(1, SIZE), np.zeros(SHARDS + 1)
+    part = kernel((x, out, 1), SHARDS)
+    return bool(part.tolist() == [1, 2] and out.tolist() == [0, 0, 15])
+
+
+def result(folders: Folders) -> str:
+    """What is wrong with this Numba, or nothing; found once, then read from the folder of kernels."""
+    for folder in folders.read:
+        if (known := _read(folder / FILE)) is not None:
+            return known
+    try:
+        found = _run(folders)
+    except Exception as error:      # of whatever kind: a changed internal may raise anything
+        found = f"{type(error).__name__}: {error}".splitlines()[0]
+    if folders.write is not None:
+        try:
+            write_whole(folders.write / FILE, f"{found}\n".encode())
+        except OSError:
+            pass      # checked again next time
+    return found
+
+
+def _read(path: Path) -> str | None:
+    """What an earlier check found; None where there was none, or its file is damaged."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text[:-1] if text.endswith("\n") else None
