@@ -14,6 +14,7 @@ from ..cells.init import glorot
 from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, first_array
 from ..tree import tree_map
 from . import losses
+from .quiet import quiet
 from .readout import ReadoutParams, readout_backward, readout_forward
 
 MODES = ("many_to_many", "many_to_one")
@@ -108,6 +109,7 @@ class SequenceModel:
         """
         return self.loss_grad_state(params, x, y, lengths, truncation, state, weights, reduction, memory_budget, seed=seed)[:2]
 
+    @quiet
     def loss_grad_state(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, truncation: Truncation | None = None,
                         state: Any = None, weights: Any = None, reduction: str = "sum", memory_budget: int | str | None = None,
                         *, seed: int | None = None) -> tuple[float, ModelParams, Any]:
@@ -127,6 +129,7 @@ class SequenceModel:
         grads = backward(self.cell, params.cell, tape, segment, truncation)
         return total, ModelParams(grads.params, sums), tape.final
 
+    @quiet
     def errors(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
                reduction: str = "sum") -> tuple[Tape, float, Array]:
         """The tape, L, and dh (T, B, H) = ∂L/∂h_t: what `backward` and the functions of gradient flow take.
@@ -163,6 +166,7 @@ class SequenceModel:
         """L alone; arguments as for `loss_and_grad`."""
         return self.loss_and_state(params, x, y, lengths, state, weights, reduction)[0]
 
+    @quiet
     def loss_and_state(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
                        reduction: str = "sum") -> tuple[float, Any]:
         """L and the State after the last valid step."""
@@ -171,6 +175,7 @@ class SequenceModel:
         terms, _ = losses.point_losses(self.loss_name, readout_forward(params.readout, rows), counted.y)
         return float((terms * counted.weight).sum(dtype=np.float64)), tape.final
 
+    @quiet
     def predict(self, params: ModelParams, x: Any, lengths: Any = None, state: Any = None) -> Array:
         """ŷ: (T, B, O), or (B, O) for many-to-one; at padded steps the prediction from the held state."""
         check_output_params(self, params)
