@@ -1,6 +1,8 @@
 """Checks that many functions share: every one names the argument, what was expected, what came, and a remedy."""
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -625,3 +627,46 @@ def check_not_batch_first(batch_first: bool) -> None:
 def refuse_gradient(number: int, norm: float, why: str) -> ValueError:
     """The error of a gradient that is not applied."""
     return ValueError(f"batch {number}: expected a finite gradient, got one of norm {norm}: {why}")
+
+
+def printable(text: str, most: int = 200) -> str:
+    """A text for the terminal, of `most` characters: what does not print, such as escape sequences, is written as its code."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:most])
+    return shown + " …" if len(text) > most else shown
+
+
+def check_regular(path: Any) -> None:
+    """Refuse pipes and devices: some never end, none can be read twice or replaced. What is not there is left to `open`."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+        raise FileError(f"{os.fspath(path)}: expected a file on a disk, got a {kind}; write it to a file first")
+
+
+def check_text(name: str, value: Any) -> str:
+    """A str."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
+    return value
+
+
+LARGEST_ID = 2**24      # as many different inputs or classes; a larger number is a slip, and would make a model of its size
+
+
+def check_file_numbers(name: str, array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Data of a file: ids from 0, or finite numbers that `dtype` holds, in that dtype."""
+    if array.dtype.kind not in READABLE_KINDS:
+        raise FileError(f"{name}: expected real numbers or ids, got {shape_text(array.shape)} of {array.dtype}")
+    if array.dtype.kind == "f":
+        bad = ~(np.abs(array) <= np.finfo(dtype).max)
+        expected, converted = f"finite numbers that {dtype} holds", dtype
+    else:
+        bad = (array < 0) | (array >= LARGEST_ID)
+        expected, converted = f"ids from 0 to {LARGEST_ID - 1:,}", array.dtype
+    if bad.any():
+        at = np.argwhere(bad)[0]
+        raise FileError(f"expected {expected}, got {array[tuple(at)]} in {name}, first at {at.tolist()}")
+    return array.astype(converted, copy=False)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from ..training.files import replacing
 from .growth import products_per_step
 from .machine import machine
 from .text import SEQUENCE
@@ -42,7 +44,8 @@ def draw(report: Report, path: str | os.PathLike[str]) -> None:
                      f"{machine()}.", fontsize=8.5, color=GREY, x=0.012, ha="left", parse_math=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")       # of a file's name in a script that the font lacks
-        figure.savefig(path, dpi=130)
+        with replacing(path) as file:
+            figure.savefig(file, dpi=130, format=Path(path).suffix[1:] or "png")
 
 
 def _title(axis: Any, title: str, x: str, y: str) -> None:

@@ -11,7 +11,7 @@ from ..bptt.passes import backward, forward
 from ..bptt.tape import Tape
 from ..bptt.truncation import Truncation
 from ..cells.init import glorot
-from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, first_array
+from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, check_weights_fit, first_array
 from ..tree import tree_map
 from . import losses
 from .quiet import quiet
@@ -74,8 +74,9 @@ class SequenceModel:
     def init(self, seed: int = 0, dtype: Any = np.float32, **options: Any) -> ModelParams:
         """Initial parameters: the cell's (`options` go to its init), V by Glorot, c = 0."""
         cell = self.cell.init(seed=seed, dtype=dtype, **options)
-        rng = np.random.default_rng([seed, 1])
-        V, kind = glorot(rng, self.output_size, self.cell.hidden_size), first_array(cell).dtype
+        rng, kind = np.random.default_rng([seed, 1]), first_array(cell).dtype
+        check_weights_fit(self, {"V": (self.output_size, self.cell.hidden_size)}, kind)
+        V = glorot(rng, self.output_size, self.cell.hidden_size)
         return ModelParams(cell, ReadoutParams(V.astype(kind), np.zeros(self.output_size, kind)))
 
     def project(self, params: ModelParams) -> ModelParams:
