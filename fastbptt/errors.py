@@ -653,19 +653,16 @@ def check_text(name: str, value: Any) -> str:
     return value
 
 
-LARGEST_ID = 2**24      # as many different inputs or classes; a larger number is a slip, and would make a model of its size
-
-
-def check_file_numbers(name: str, array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Data of a file: ids from 0, or finite numbers that `dtype` holds, in that dtype."""
+def check_file_numbers(name: str, array: np.ndarray[Any, Any], dtype: np.dtype[Any], ids: int) -> np.ndarray[Any, Any]:
+    """Data of a file: finite numbers that `dtype` holds, in that dtype; or integers 0 … ids − 1."""
     if array.dtype.kind not in READABLE_KINDS:
         raise FileError(f"{name}: expected real numbers or ids, got {shape_text(array.shape)} of {array.dtype}")
     if array.dtype.kind == "f":
         bad = ~(np.abs(array) <= np.finfo(dtype).max)
         expected, converted = f"finite numbers that {dtype} holds", dtype
     else:
-        bad = (array < 0) | (array >= LARGEST_ID)
-        expected, converted = f"ids from 0 to {LARGEST_ID - 1:,}", array.dtype
+        bad = (array < 0) | (array >= ids)
+        expected, converted = f"ids from 0 to {ids - 1:,}", array.dtype
     if bad.any():
         at = np.argwhere(bad)[0]
         raise FileError(f"expected {expected}, got {array[tuple(at)]} in {name}, first at {at.tolist()}")

@@ -26,6 +26,7 @@ from .common import CommandError, check_folder, make_console
 PAGE = "diagnose.html"
 NAMES = ("ids", "x", "y", "lengths")        # of the arrays of a file
 WANTED = "an npz file with x and y"
+MOST = 2**63        # ids and lengths are compared with the model and with the steps
 HIDDEN, MOST_EXPONENTS = 64, 16
 
 
@@ -139,7 +140,7 @@ def _arrays(arguments: argparse.Namespace, model: SequenceModel, params: Any) ->
             (len(members["x"].shape), members["x"].dtype.kind) == (2, "f")
         if of_one:
             check_same_steps(archive)
-        found = {name: check_file_numbers(name, archive.read(name), dtype) for name in members}
+        found = {name: check_file_numbers(name, archive.read(name), dtype, MOST) for name in members}
     if set(found) == {"ids"}:
         ids = found["ids"]
         if ids.ndim != 1 or ids.dtype.kind == "f":

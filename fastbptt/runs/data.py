@@ -12,6 +12,7 @@ from ..training.npz import Npz, open_npz
 from ..training.sequences import Vocabulary
 from ..training.text import TextFile
 
+ALWAYS = 2**16      # ids may be below this, or below the number of steps: more would be a slip, and a model of that size
 WANTED = "an npz file with integer ids (N,), or with x (N, I) and y"
 
 
@@ -65,7 +66,8 @@ def _npz(path: str) -> Data:
     with open_npz(path, WANTED) as archive:
         _check_sequence(archive)
         raw = {name: archive.read(name) for name in archive.members}
-        arrays = {name: check_file_numbers(name, array, np.dtype(np.float32)) for name, array in raw.items()}
+        most = max(ALWAYS, *[len(array) for array in raw.values()])
+        arrays = {name: check_file_numbers(name, array, np.dtype(np.float32), most) for name, array in raw.items()}
     checksum = 0
     for name in sorted(raw):
         checksum = zlib.crc32(raw[name].data, checksum)

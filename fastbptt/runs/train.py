@@ -190,8 +190,8 @@ def begin(settings: Settings, folder: Path, save_every: float) -> Run:
     data = read(settings.kind, settings.source)
     model = settings.model(data.inputs, data.outputs, data.loss)
     progress = Progress(0, (0, 0), 0.0, _pair(settings.truncation()), {})
-    trees = _initial(settings, model)
     stream(data.train, settings.batch, settings.window)         # refuses data that are too short for the batch
+    trees = _initial(settings, model)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(folder, "--out")
     try:

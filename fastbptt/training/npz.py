@@ -102,7 +102,7 @@ class Npz:
             length = stream.read(struct.calcsize(LENGTHS[version]))
             count, = struct.unpack(LENGTHS[version], length)
             if count > LARGEST_ARRAY_HEADER:
-                raise FileError(f"{name}: expected a header of at most {LARGEST_ARRAY_HEADER:,} bytes, got {count}")
+                raise FileError(f"{name}: expected a header of at most {LARGEST_ARRAY_HEADER:,} bytes, got {count:,}")
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")         # NumPy's on headers of Python 2
