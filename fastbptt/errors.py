@@ -574,7 +574,7 @@ def check_held(trees: Any, dtype: Any, grads: Any) -> None:
     if not all(np.isfinite(a).all() for a in trees):
         largest = max(float(np.abs(g).max()) for g in grads if g.size)
         raise ValueError(f"grads: expected gradients of which {dtype} holds the moments and the update, got numbers up to "
-                         f"{largest:.3g}; clip them first (fastbptt.clip_by_norm), or use float64")
+                         f"{largest:.3g}; clip them first (fastbptt.clip_by_norm), lower the rate, or use float64")
 
 
 BATCH_KEYS = ("x", "y", "lengths", "state", "weights", "reduction", "memory_budget", "seed")
