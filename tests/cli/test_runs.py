@@ -173,13 +173,13 @@ def test_metrics_of_others_are_refused_before_training(half, capsys, line):
 
 
 @pytest.mark.parametrize(("part", "change"), [
-    ("metrics", {"bytes": -1}), ("metrics", {"bytes": 1.5}), ("metrics", {"pending": [1, 2]}), ("metrics", {"pending": ["1", 2, 3]}),
-    (None, {"number": -1}), (None, {"number": True}), (None, {"position": [0]}), (None, {"position": [0, 0.5]}),
-    (None, {"position": "ab"}), (None, {"position": [0, 10**12]}), (None, {"seconds": "1"}), (None, {"truncation": [1, 2]}),
-    (None, {"truncation": [1]}), (None, {"best": [1]}), (None, {"best": 3}), (None, {"evaluated": None}), (None, {"metrics": []}),
-    (None, {"version": 2}), ("settings", {"hidden": 13}), ("settings", {"hidden": 10**6}), ("settings", {"layers": 10**9}),
-    ("settings", {"layers": 2}), ("settings", {"source": 5}), ("settings", {"kind": "x"}), ("settings", {"truncate": 7}),
-    ("settings", {"more": 7}), ("settings", {"batch": 5}),
+    ("metrics", {"bytes": -1}), ("metrics", {"bytes": 1.5}), ("metrics", {"pending": [1, 2]}),
+    ("metrics", {"pending": ["1", 2, 3]}), (None, {"number": -1}), (None, {"number": True}), (None, {"position": [0]}),
+    (None, {"position": [0, 0.5]}), (None, {"position": "ab"}), (None, {"position": [0, 10**12]}), (None, {"seconds": "1"}),
+    (None, {"truncation": [1, 2]}), (None, {"truncation": [1]}), (None, {"best": [1]}), (None, {"best": 3}),
+    (None, {"evaluated": None}), (None, {"metrics": []}), (None, {"version": 2}), ("settings", {"hidden": 13}),
+    ("settings", {"hidden": 10**6}), ("settings", {"layers": 10**9}), ("settings", {"layers": 2}), ("settings", {"source": 5}),
+    ("settings", {"kind": "x"}), ("settings", {"truncate": 7}), ("settings", {"more": 7}), ("settings", {"batch": 5}),
 ])
 def test_crafted_checkpoints_are_one_line(half, capsys, part, change):
     folder, _ = half
