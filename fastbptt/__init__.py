@@ -4,6 +4,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .commands import interrupt as _interrupt  # noqa: F401   (before all that takes time)
+
+# isort: split
 from .arrays import Grads
 from .bptt.api import backward, forward, step
 from .bptt.stack import Directions, Stack

@@ -37,7 +37,8 @@ def tree_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
 def global_norm(tree: Any) -> float:
     """√ of the sum of the squares of every number in the tree, in float64 and safe from overflow."""
     arrays = [np.asarray(a, np.float64).ravel() for a in leaves(tree)]
-    largest = max((float(np.abs(a).max()) for a in arrays if a.size), default=0.0)
+    largest = float(np.max([np.abs(a).max() for a in arrays if a.size], initial=0.0))      # NaN if any number is
     if largest == 0 or not np.isfinite(largest):
         return largest
-    return largest * float(np.sqrt(sum(float(((a / largest) ** 2).sum()) for a in arrays)))
+    with np.errstate(under="ignore"):
+        return largest * float(np.sqrt(sum(float(((a / largest) ** 2).sum()) for a in arrays)))

@@ -29,6 +29,11 @@ class Cell:
     dropout: ClassVar[float] = 0.0
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter."""
+        raise NotImplementedError
+
+    @property
     def options(self) -> Options:
         """What the scans know of the configuration."""
         return Options()
@@ -47,6 +52,10 @@ class Cell:
     def scans(self) -> tuple[Any, ...]:
         """The cell of every scan of a call: layer after layer, with two directions forward before reverse."""
         return (self,)
+
+    def params_of(self, arrays: dict[str, Array]) -> Any:
+        """The Params from arrays under the names of `shapes`."""
+        return self.params_type(*[arrays[name] for name in self.shapes])
 
     def flatten(self, entries: Any) -> list[Any]:
         """What belongs to the cell, as a list of one entry for every scan."""

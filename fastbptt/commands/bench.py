@@ -5,7 +5,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import CommandError, names
+from ..training.files import replacing
+from .common import CommandError, make_console, names
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -28,12 +29,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None and arguments.out.suffix not in (".json", ".png"):
         raise CommandError(f"--out: expected a .json or .png file, got {arguments.out}")
     try:
-        from rich.console import Console
+        import rich  # noqa: F401
 
         from ..bench.run import run_bench
     except ModuleNotFoundError as missing:
         raise CommandError(f"bench needs the package {missing.name}: pip install \"fastbptt[bench]\"") from None
-    console = Console()
+    console = make_console()
     with console.status("measuring") as status:
         report = run_bench(arguments.peers, arguments.cells, arguments.dtype, arguments.threads, arguments.classes,
                            arguments.seconds, lambda done, total, name: status.update(f"{done} of {total}: {name}"))
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         console.print(f"{name} left out: {reason}")
     if arguments.out is not None:
         if arguments.out.suffix == ".json":
-            arguments.out.write_text(report.to_json())
+            with replacing(arguments.out) as file:
+                file.write(report.to_json().encode())
         else:
             report.plot(arguments.out)

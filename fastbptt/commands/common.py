@@ -2,11 +2,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     Commands = argparse._SubParsersAction["Parser"]
 
 
@@ -26,6 +30,24 @@ def check_folder(out: Path, name: str = "--out") -> None:
             pass
     except OSError as error:
         raise CommandError(f"{name}: expected a folder that can be written, got {out} ({error.strerror})") from None
+
+
+def make_console() -> Console:
+    """Of rich, from the extra `demo`; where whoever read the output has gone, it says so as `print` does."""
+    from rich.console import Console
+
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Terminal(highlight=False)
+
+
+def for_terminal(text: str) -> str:
+    """A text that may come from others: on a terminal its control characters are written as their codes."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) == "Cc" and c not in "\n\r\t" else c for c in text)
 
 
 class Parser(argparse.ArgumentParser):

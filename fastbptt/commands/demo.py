@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import check_positive
+from ..errors import check_positive, printable
 from ..training.storage import save_model
-from .common import CommandError, check_folder
+from .common import CommandError, check_folder, for_terminal, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Check the arguments, train, print and write the results."""
     try:
         import matplotlib.figure  # noqa: F401
-        from rich.console import Console
+        import rich  # noqa: F401
 
         from ..demo import default_text, read_text
     except ModuleNotFoundError as missing:
@@ -41,16 +40,14 @@ def run(arguments: argparse.Namespace) -> None:
     check_positive("--seconds", arguments.seconds)
     corpus = default_text() if arguments.text is None else read_text(arguments.text)
     check_folder(arguments.out)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")      # a text may have characters that the terminal lacks
-    console = Console(highlight=False)
-    console.print(corpus.sizes(), markup=False)
+    console = make_console()
+    console.print(printable(corpus.sizes()), markup=False)
     report = _trained(corpus, arguments.seconds, console)
     for table in report.tables():
         console.print(table)
     prompt, written = report.sample
     console.print(f"After {prompt!r} the model writes:\n", markup=False)
-    console.print(written, markup=False)
+    console.print(for_terminal(written), markup=False)
     arguments.out.mkdir(parents=True, exist_ok=True)
     report.plot(arguments.out / PICTURE)
     save_model(arguments.out / WEIGHTS, report.trained.model, report.trained.courses[0].params, corpus.vocabulary)

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,23 @@ import numpy as np
 
 from ..arrays import Array
 from ..cells import CELLS
-from ..errors import check_integer, is_stack
+from ..errors import FileError, check_file_numbers, check_integer, shape_text
 from ..flow.lyapunov import lyapunov_spectrum
 from ..flow.report import GradientFlow, facts, gradient_flow
+from ..runs.data import check_same_steps
 from ..training.documentation import documentation
+from ..training.files import replacing
 from ..training.model import SequenceModel
+from ..training.npz import open_npz
 from ..training.sequences import Vocabulary
 from ..training.storage import load_model
 from ..training.text import TextFile
-from .common import CommandError, check_folder
+from .common import CommandError, check_folder, make_console
 
 PAGE = "diagnose.html"
+NAMES = ("ids", "x", "y", "lengths")        # of the arrays of a file
+WANTED = "an npz file with x and y"
+MOST = 2**63        # ids and lengths are compared with the model and with the steps
 HIDDEN, MOST_EXPONENTS = 64, 16
 
 
@@ -49,7 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
         check_folder(arguments.out)
     model, params, vocabulary = _model(arguments)
     batch = _characters(arguments, model, vocabulary) if arguments.npz is None else _arrays(arguments, model, params)
-    tape, _, dh = model.errors(params, **batch)
+    try:
+        tape, _, dh = model.errors(params, **batch)
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"{arguments.npz}: {error}" if arguments.npz is not None else str(error)) from None
     report = gradient_flow(model.cell, params.cell, tape, dh)
     if arguments.json:
         print(json.dumps(report.as_dict(), allow_nan=False))
@@ -61,7 +69,8 @@ def run(arguments: argparse.Namespace) -> None:
         k = min(_state_size(model.cell), MOST_EXPONENTS)
         spectrum = None if "lengths" in batch else lyapunov_spectrum(model.cell, params.cell, batch["x"], k)
         arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / PAGE).write_text(html_page(report, spectrum), encoding="utf-8")
+        with replacing(arguments.out / PAGE) as file:
+            file.write(html_page(report, spectrum).encode())
         if not arguments.json:
             print(f"\nThe page with the pictures: {arguments.out / PAGE}")
 
@@ -79,8 +88,7 @@ def _require(arguments: argparse.Namespace) -> None:
 
 def _state_size(cell: Any) -> int:
     """S, the number of components of a state."""
-    cells = cell.cells if is_stack(cell) else (cell,)
-    return sum(part.hidden_size * len(part.state_type._fields) for part in cells)
+    return sum(part.hidden_size * len(part.state_type._fields) for part in cell.layers)
 
 
 def _text(path: Path | None) -> str:
@@ -121,31 +129,31 @@ def _spread(array: Array, T: int, B: int, option: str) -> Array:
 
 def _arrays(arguments: argparse.Namespace, model: SequenceModel, params: Any) -> dict[str, Any]:
     """What an npz file has: a batch, or one sequence as `fastbptt train` takes it, of which stretches are looked at."""
-    path = arguments.npz
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in ("ids", "x", "y", "lengths") if name in archive.files}
-    except (ValueError, TypeError, AttributeError):
-        raise CommandError(f"--npz: expected an npz file with x and y, got {path}, which is none") from None
-    if set(found) == {"ids"}:
-        return _next_ids(found["ids"], arguments, "--npz")
-    if "ids" in found or not {"x", "y"} <= set(found):
-        raise CommandError("--npz: expected the arrays x and y, and lengths if sequences differ, or ids, "
-                           f"got {', '.join(found) or 'none of them'}")
     dtype = params.readout.V.dtype
-    found = {name: array.astype(dtype) if array.dtype.kind == "f" else array for name, array in found.items()}
-    if model.mode == "many_to_many" and found["x"].ndim == 2 and found["x"].dtype.kind == "f" and set(found) == {"x", "y"}:
+    with open_npz(arguments.npz, WANTED, "--npz") as archive:
+        members = {name: archive.members[name] for name in NAMES if name in archive.members}
+        if set(members) != {"ids"} and ("ids" in members or not {"x", "y"} <= set(members)):
+            raise FileError("expected the arrays x and y, and lengths if sequences differ, or ids, "
+                            f"got {', '.join(members) or 'none of them'}")
+        of_one = model.mode == "many_to_many" and set(members) == {"x", "y"} and \
+            (len(members["x"].shape), members["x"].dtype.kind) == (2, "f")
+        if of_one:
+            check_same_steps(archive)
+        found = {name: check_file_numbers(name, archive.read(name), dtype, MOST) for name in members}
+    if set(found) == {"ids"}:
+        ids = found["ids"]
+        if ids.ndim != 1 or ids.dtype.kind == "f":
+            raise CommandError(f"{arguments.npz}: expected integer ids (N,), got {shape_text(ids.shape)} of {ids.dtype}")
+        return _next_ids(ids, arguments, "--npz")
+    if of_one:
         return {name: _spread(array, min(arguments.steps, len(array)), arguments.batch, "--npz") for name, array in found.items()}
     return found
 
 
 def _print(report: GradientFlow) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-    console = Console(highlight=False)
+    console = make_console()
     console.print(report.cell, markup=False)
     console.print(f"[bold]{report.verdict}[/bold]: ", end="")
     console.print(report.reason, markup=False)

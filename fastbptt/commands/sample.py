@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import check_integer, check_positive
 from ..training.sampling import sample
 from ..training.storage import load_model
-from .common import CommandError
+from .common import CommandError, for_terminal
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -43,10 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
         ids = saved.vocabulary.encode(prime)
     except ValueError as error:
         raise CommandError(str(error).replace("text:", "--prime:", 1)) from None
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")      # a text may have characters that the terminal lacks
     drawn = sample(saved.model, saved.params, ids, temperature=arguments.temperature, seed=arguments.seed)
     print(prime, end="")
     for _ in range(length):
-        print(saved.vocabulary.decode([next(drawn)]), end="", flush=True)
+        print(for_terminal(saved.vocabulary.decode([next(drawn)])), end="", flush=True)
     print()

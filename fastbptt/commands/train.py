@@ -3,13 +3,16 @@ from __future__ import annotations
 
 import argparse
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import check_positive
-from ..runs.settings import CELL_NAMES, OPTIMIZERS, SCHEDULES, Settings
-from .common import CommandError, Interrupted, check_folder
+from ..errors import check_positive, printable
+from ..runs.settings import CELL_NAMES, KINDS, OPTIMIZERS, SCHEDULES, Settings
+from .common import CommandError, Interrupted, check_folder, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,11 +46,11 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
     train = commands.add_parser("train", help="train a model of a text or of arrays, with checkpoints to go on from")
-    source = train.add_mutually_exclusive_group(required=True)
+    source = train.add_mutually_exclusive_group()
     source.add_argument("--text", type=Path, help="a UTF-8 file: a model of its characters")
     source.add_argument("--npz", type=Path, help="a file with ids (N,), or with x (N, I) and y: (N,) integers or (N, O) reals")
-    source.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run of a folder, bit for bit; "
-                        "--epochs and --seconds, counted from its begin, set another end")
+    train.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the run of a folder, bit for bit; --epochs and "
+                       "--seconds, counted from its begin, set another end, --text and --npz say where its data are now")
     for name, kind, text in OPTIONS:
         default = "" if DEFAULTS[name] is None else f" (default: {DEFAULTS[name]})"
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=text + default)
@@ -60,12 +63,20 @@ def run(arguments: argparse.Namespace) -> None:
     """Begin or resume, train, draw the curves."""
     try:
         import matplotlib.figure  # noqa: F401
-        from rich.console import Console
+        import rich  # noqa: F401
     except ModuleNotFoundError as missing:
         raise CommandError(f"train needs the package {missing.name}: pip install \"fastbptt[demo]\"") from None
     check_positive("--save-every", arguments.save_every)
     work = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
-    console = Console(highlight=False)
+    try:
+        _run(work)
+    finally:
+        work.lock.release()
+
+
+def _run(work: Run) -> None:
+    """Train, draw the curves, say what there is."""
+    console = make_console()
     console.print(_introduced(work), markup=False)
     stopped = _trained(work, console)
     if stopped:
@@ -76,7 +87,13 @@ def run(arguments: argparse.Namespace) -> None:
     if work.progress.best is not None:
         number, value = work.progress.best
         lines.append(f"The best on the held-out tenth: {work.folder / BEST} (update {number:,}, {value:.4f})")
-    console.print("\n".join(lines), markup=False, soft_wrap=True)
+    console.print("\n".join(map(printable, lines)), markup=False, soft_wrap=True)
+
+
+def _source(arguments: argparse.Namespace) -> tuple[str, str] | None:
+    """Kind and path of the data that --text or --npz names."""
+    given = [(kind, str(path.absolute())) for kind in KINDS if (path := getattr(arguments, kind)) is not None]
+    return given[0] if given else None
 
 
 def _begun(arguments: argparse.Namespace) -> Run:
@@ -84,9 +101,9 @@ def _begun(arguments: argparse.Namespace) -> Run:
     given = {name: getattr(arguments, name) for name, _, _ in OPTIONS if getattr(arguments, name) is not None}
     if "epochs" not in given and "seconds" not in given:
         given["epochs"] = EPOCHS
-    kind = "text" if arguments.text is not None else "npz"
-    source = arguments.text or arguments.npz
-    settings = Settings(str(source.absolute()), kind, **given)
+    if (source := _source(arguments)) is None:
+        raise CommandError("train: expected one of --text, --npz and --resume, got none")
+    settings = Settings(source[1], source[0], **given)
     out = arguments.out or Path("fastbptt-train")
     check_folder(out)
     return begin(settings, out, arguments.save_every)
@@ -98,16 +115,17 @@ def _resumed(arguments: argparse.Namespace) -> Run:
     given += ["out"] * (arguments.out is not None)
     if given:
         raise CommandError(f"--{given[0].replace('_', '-')}: expected no options of the run beside --resume, which has its own, "
-                           "but --epochs and --seconds; leave it out")
+                           "but --epochs and --seconds, and --text or --npz for data that have moved; leave it out")
     check_folder(arguments.resume, "--resume")
-    return resume(arguments.resume, arguments.save_every, *[getattr(arguments, name) for name in ENDS])
+    return resume(arguments.resume, arguments.save_every, arguments.epochs, arguments.seconds, _source(arguments))
 
 
 def _introduced(work: Run) -> str:
     s, data = work.settings, work.data
     layers = f"{s.layers} layers of {s.hidden}" if s.layers > 1 else str(s.hidden)
     at = f"; going on after update {work.progress.number}" if work.progress.number else ""
-    return (f"{Path(s.source).name}: {data.steps:,} steps, {data.inputs} inputs, {data.outputs} outputs, "
+    at += "; lines of metrics.jsonl from before it are missing" if work.metrics.shortened else ""
+    return (f"{printable(Path(s.source).name)}: {data.steps:,} steps, {data.inputs} inputs, {data.outputs} outputs, "
             f"the last tenth held out. {s.cell.upper()} of {layers} units, {s.batch} × {s.window} steps a batch{at}.")
 
 
@@ -120,15 +138,26 @@ def _trained(work: Run, console: Console) -> bool:
         task = progress.add_task("compiling", total=1.0)
         work.tell = _Told(progress, task)
 
-        def interrupt(*_: Any) -> None:
-            work.stop = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
+        with _interrupting(work):
             work.go()
-        finally:
-            signal.signal(signal.SIGINT, before)
     return work.stop
+
+
+@contextmanager
+def _interrupting(work: Run) -> Iterator[None]:
+    """Ctrl-C ends the run after the update under way; in the main thread, the only one that may listen to signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        work.stop = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Told:

@@ -87,3 +87,10 @@ def check_dtype(name: str, value: Any) -> np.dtype[Any]:
     if value is None or dtype not in FLOATS:
         raise ValueError(f"{name}: expected float32 or float64, got {value!r}")
     return dtype
+
+
+def check_text(name: str, value: Any) -> str:
+    """A str."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
+    return value

@@ -46,18 +46,18 @@ def _side_by_side(parts: list[Array]) -> Array:
 
 def _weighted(factors: list[Array | None], at: Span, parts: list[Array]) -> Array | None:
     """Σ_p factor_p ⊙ part_p over the factors that are not 0."""
-    total: Any = None
+    total: Array | None = None
     for factor, part in zip(factors, parts, strict=True):
         if factor is not None:
-            product = factor[at] * part
+            product: Array = factor[at] * part
             total = product if total is None else np.add(total, product, out=total)
     return total
 
 
 def _needed(array: Array) -> Array | None:
     """Rows (T, B, 1, H), or None where all are 0."""
-    rows: Array | None = array[:, :, None] if array.any() else None
-    return rows
+    rows: Array = array[:, :, None]
+    return rows if rows.any() else None
 
 
 class CellSteps:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..errors import as_array, check_array, check_computed_by, check_dtype, check_params, is_stack
+from ..errors import as_array, check_array, check_computed_by, check_dtype, check_params
 
 GATES = {1: [0], 3: [1, 0, 2], 4: [0, 1, 2, 3]}     # our gates in Keras' order, by their number; every order is its own inverse
 FIELDS = ("U", "W", "b", "b_hn")
@@ -57,7 +57,7 @@ def from_weights(cell: Any, weights: Sequence[Any]) -> Any:
     dtype = check_dtype("weights[0]", first.dtype.newbyteorder("="))
     each = len(weights) // len(parts)
     params = [_from_layer(part, list(weights[each * i:each * (i + 1)]), each * i, dtype) for i, (_, part) in enumerate(parts)]
-    return cell.per_layer(iter(params)) if is_stack(cell) else params[0]
+    return cell.per_layer(params)
 
 
 def to_weights(cell: Any, params: Any) -> list[Array]:
@@ -87,7 +87,7 @@ def to_weights(cell: Any, params: Any) -> list[Array]:
     """
     parts = _parts(cell)
     params = check_params(cell, params)
-    entries = [params] if not is_stack(cell) else [p for layer in params for p in (layer if cell.bidirectional else (layer,))]
+    entries = cell.flatten(params)
     weights: list[Array] = []
     for (gates, part), own in zip(parts, entries, strict=True):
         bias = _by_gate(own.b, gates)
@@ -99,10 +99,9 @@ def to_weights(cell: Any, params: Any) -> list[Array]:
 
 def _parts(cell: Any) -> list[tuple[list[int], Any]]:
     """Every layer and direction: the order of its gates, and its cell."""
-    cells = [part for _, part in cell.parts] if is_stack(cell) else [cell]
-    for part in cells:
+    for part in cell.scans:
         check_computed_by("Keras", "layer", part, FIELDS, OPTIONS)
-    return [(GATES[part.gates], part) for part in cells]
+    return [(GATES[part.gates], part) for part in cell.scans]
 
 
 def _from_layer(cell: Any, weights: list[Any], first: int, dtype: np.dtype[Any]) -> Any:

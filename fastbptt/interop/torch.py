@@ -17,7 +17,7 @@ import numpy as np
 from ..arrays import Array
 from ..bptt.stack import Stack
 from ..cells import CELLS
-from ..errors import as_array, check_array, check_computed_by, check_dtype, check_params, check_state, is_stack, shape_text
+from ..errors import as_array, check_array, check_computed_by, check_dtype, check_params, check_state, shape_text
 from ..tree import first_array
 
 WEIGHTS = ("weight_ih", "weight_hh")
@@ -110,7 +110,7 @@ def from_state_dict(cell: Any, mapping: Mapping[str, Any]) -> Any:
     given = {name: check_array(name, value, shapes[name], dtype, str(cell)) for name, value in arrays.items()}
     params = [_params_of(part, {name: given.get(name + ending, np.zeros(shape, dtype)) for name, shape in _entries(part).items()})
               for ending, part in parts]
-    return cell.per_layer(iter(params)) if is_stack(cell) else params[0]
+    return cell.per_layer(params)
 
 
 def to_state_dict(cell: Any, params: Any) -> dict[str, Array]:
@@ -175,7 +175,7 @@ def from_hidden(cell: Any, hidden: Any) -> Any:
     read = [_from_tensor(f"hidden.{name}", array, shape, cell) for name, array in zip(states, arrays, strict=True)]
     checked = [check_array(f"hidden.{name}", a, shape, read[0].dtype, cell) for name, a in zip(states, read, strict=True)]
     rows = [part.state_type(*[array[i].copy() for array in checked]) for i, part in enumerate(parts)]
-    return check_state(cell, cell.per_layer(iter(rows)) if is_stack(cell) else rows[0], checked[0].shape[1], read[0].dtype)
+    return check_state(cell, cell.per_layer(rows), checked[0].shape[1], read[0].dtype)
 
 
 def to_hidden(cell: Any, state: Any) -> Any:
@@ -202,20 +202,16 @@ def batch_first(array: Any) -> Array:
 
 def flat_layers(cell: Any, values: Any) -> list[Any]:
     """What belongs to the layers and directions of a stack, in PyTorch's order; of a cell, the one thing."""
-    if not is_stack(cell):
-        return [values]
-    return [entry for layer in values for entry in (layer if cell.bidirectional else (layer,))]
+    return list(cell.flatten(values))
 
 
 def _parts(cell: Any) -> list[tuple[str, Any]]:
     """For every layer and direction the ending of its names, and its cell."""
-    if not is_stack(cell):
-        return [("_l0", cell)]
-    first = cell.cells[0]
-    if any(type(part) is not type(first) or replace(part, input_size=first.input_size) != first for part in cell.cells):
+    first = cell.layers[0]
+    if any(type(part) is not type(first) or replace(part, input_size=first.input_size) != first for part in cell.layers):
         raise ValueError(f"cell: expected layers of one kind and one hidden_size, as PyTorch's modules have, got {cell}")
     ways = ("", "_reverse") if cell.bidirectional else ("",)
-    return [(f"_l{i}{way}", part) for i, part in enumerate(cell.cells) for way in ways]
+    return [(f"_l{i}{way}", part) for i, part in enumerate(cell.layers) for way in ways]
 
 
 def _params_of(cell: Any, entries: dict[str, Array]) -> Any:

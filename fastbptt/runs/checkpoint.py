@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..errors import FileError
-from ..training.storage import DAMAGED, write_arrays
+from ..errors import FileError, check_integer, check_truncation
+from ..training.model import SequenceModel
+from ..training.npz import open_npz, write_npz
 from ..tree import leaves, tree_map
 from .settings import Settings
 
 CHECKPOINT = "checkpoint.npz"
 FORMAT, VERSION = "fastbptt-run", 1
+WANTED = "a checkpoint of fastbptt train"
 
 
 class Progress(NamedTuple):
@@ -50,7 +51,7 @@ def save(path: Path, settings: Settings, checksum: int, progress: Progress, tree
     """Write a checkpoint atomically."""
     header = {"format": FORMAT, "version": VERSION, "settings": asdict(settings), "checksum": checksum, **progress._asdict()}
     arrays = {name: array for name, array in _named(trees)}
-    write_arrays(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
+    write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
 
 
 def load_header(path: Path) -> tuple[Settings, int, Progress]:
@@ -63,43 +64,51 @@ def load_header(path: Path) -> tuple[Settings, int, Progress]:
     OSError
         If it cannot be read.
     """
-    def read(archive: Any) -> tuple[Settings, int, Progress]:
-        header = json.loads(archive["header"].tobytes())
+    with open_npz(path, WANTED) as archive:
+        header = archive.read_json("header")
         if header.pop("format") != FORMAT or header.pop("version") != VERSION:
             raise ValueError("of another format or version")
         settings, checksum = Settings(**header.pop("settings")), int(header.pop("checksum"))
-        return settings, checksum, Progress(**header)
-    settings, checksum, progress = _read(path, read)
-    lists = {name: value for name, value in progress._asdict().items() if isinstance(value, list)}      # of JSON
-    return settings, checksum, progress._replace(**{name: tuple(value) for name, value in lists.items()})
+        lists = {name: tuple(value) for name, value in header.items() if isinstance(value, list)}      # of JSON
+        return settings, checksum, _checked(Progress(**{**header, **lists}))
+
+
+def check_shapes(path: Path, model: SequenceModel) -> None:
+    """Refuse arrays of other shapes than the model's by their headers alone, before any are made."""
+    H, O = model.cell.hidden_size, model.output_size  # noqa: E741
+    with open_npz(path, WANTED) as archive:
+        for k, shape in enumerate([*model.cell.shapes.values(), (O, H), (O,)]):
+            if (found := archive.members[f"params.{k}"].shape) != shape:
+                raise FileError(f"params.{k}: expected {shape} for the settings of the run, got {found}")
 
 
 def load_trees(path: Path, like: Trees) -> Trees:
     """The arrays, of the shapes and dtypes of `like`."""
-    def read(archive: Any) -> Trees:
-        found = {}
-        for name, wanted in _named(like):
-            found[name] = array = archive[name]
-            if array.shape != wanted.shape or array.dtype != wanted.dtype:
-                raise ValueError(f"{name}: {array.shape} of {array.dtype} in place of {wanted.shape} of {wanted.dtype}")
-        values = iter(found.values())
+    wanted = dict(_named(like))
+    with open_npz(path, WANTED) as archive:
+        if set(archive.members) != {"header", *wanted}:
+            raise FileError(f"expected the arrays of the settings of the run, got {archive.describe()}")
+        for name, array in wanted.items():
+            member = archive.members[name]
+            if (member.shape, member.dtype) != (array.shape, array.dtype):
+                raise FileError(f"{name}: expected {array.shape} of {array.dtype}, got {member.shape} of {member.dtype}")
+        values = iter([archive.read(name) for name in wanted])
         restored: Trees = tree_map(lambda _: next(values), like)
         return restored
-    return _read(path, read)      # type: ignore[no-any-return]
+
+
+def _checked(progress: Progress) -> Progress:
+    """Refuse numbers of other kinds or ranges than a run writes, before any is used."""
+    (epoch, step), (updates, loss, norm) = progress.position, progress.metrics["pending"]
+    best, value = progress.best or (0, 0.0)
+    for count in (progress.number, epoch, step, progress.evaluated, progress.metrics["bytes"], updates, best):
+        check_integer("header", count, 0, "no run writes this")
+    if not all(isinstance(number, int | float) for number in (progress.seconds, loss, norm, value)):
+        raise ValueError("header: expected numbers")
+    check_truncation(*(progress.truncation or (1, 1)))
+    return progress
 
 
 def _named(trees: Trees) -> list[tuple[str, Array]]:
     """Every array with a name: that of its tree, and its index in it."""
     return [(f"{name}.{k}", np.asarray(array)) for name, tree in trees._asdict().items() for k, array in enumerate(leaves(tree))]
-
-
-def _read(path: Path, read: Any) -> Any:
-    with open(path, "rb") as file:
-        try:
-            if not zipfile.is_zipfile(file):
-                raise ValueError("no zip archive")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return read(archive)
-        except DAMAGED as error:
-            raise FileError(f"{path}: expected a checkpoint of fastbptt train, got a damaged or foreign file ({error})") from None

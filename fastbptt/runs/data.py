@@ -1,16 +1,19 @@
 """The data of a run: nine tenths to train on, the last tenth held out."""
 from __future__ import annotations
 
-import zipfile
 import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..errors import FileError
+from ..errors import FileError, check_file_numbers, shape_text
+from ..training.npz import Npz, open_npz
 from ..training.sequences import Vocabulary
 from ..training.text import TextFile
+
+ALWAYS = 2**16      # ids may be below this, or below the number of steps: more would be a slip, and a model of that size
+WANTED = "an npz file with integer ids (N,), or with x (N, I) and y"
 
 
 @dataclass(frozen=True)
@@ -60,33 +63,41 @@ def _text(path: str) -> Data:
 
 
 def _npz(path: str) -> Data:
-    wanted = "an npz file with integer ids (N,), or with x (N, I) and y"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, ValueError, TypeError, EOFError, AttributeError, zlib.error) as error:
-        raise FileError(f"{path}: expected {wanted}, got something else ({error})") from None
+    with open_npz(path, WANTED) as archive:
+        _check_sequence(archive)
+        raw = {name: archive.read(name) for name in archive.members}
+        most = max(ALWAYS, *[len(array) for array in raw.values()])
+        arrays = {name: check_file_numbers(name, array, np.dtype(np.float32), most) for name, array in raw.items()}
     checksum = 0
-    for name in sorted(arrays):
-        checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), checksum)
-    for name, array in arrays.items():
-        bad = array < 0 if array.dtype.kind == "i" and (name == "ids" or array.ndim == 1) else ~np.isfinite(array) \
-            if array.dtype.kind == "f" else np.zeros(0, bool)
-        if bad.any():
-            raise FileError(f"{path}: expected {'ids from 0' if array.dtype.kind == 'i' else 'finite numbers'}, got "
-                            f"{array[bad][0]} in {name}, first at {np.argwhere(bad)[0].tolist()}")
-    if set(arrays) == {"ids"} and arrays["ids"].ndim == 1 and arrays["ids"].dtype.kind in "iu":
-        ids, kept = arrays["ids"], _kept(len(arrays["ids"]), path)
+    for name in sorted(raw):
+        checksum = zlib.crc32(raw[name].data, checksum)
+    steps = len(next(iter(arrays.values())))
+    kept = _kept(steps, path)
+    if "ids" in arrays:
+        ids = arrays["ids"]
         size = int(ids.max()) + 1
-        return Data(ids[:kept], ids[kept:], size, size, "softmax_cross_entropy", None, checksum, len(ids))
-    x, y = (arrays.get(name, np.zeros(0)) for name in ("x", "y"))
-    if set(arrays) != {"x", "y"} or x.ndim != 2 or x.dtype.kind != "f" or len(x) != len(y):
-        raise FileError(f"{path}: expected {wanted}, got "
-                        + (", ".join(f"{name} {a.shape} of {a.dtype}" for name, a in arrays.items()) or "no array"))
-    x, kept = x.astype(np.float32), _kept(len(x), path)
-    ids = y.dtype.kind in "iu"
-    if y.ndim != (1 if ids else 2):
-        raise FileError(f"{path}: expected y (N,) of integers or (N, O) of reals, got {y.shape} of {y.dtype}")
-    y = y if ids else y.astype(np.float32)
-    return Data((x[:kept], y[:kept]), (x[kept:], y[kept:]), x.shape[1], int(y.max()) + 1 if ids else y.shape[1],
-                "softmax_cross_entropy" if ids else "squared_error", None, checksum, len(x))
+        return Data(ids[:kept], ids[kept:], size, size, "softmax_cross_entropy", None, checksum, steps)
+    x, y = arrays["x"], arrays["y"]
+    loss, outputs = ("softmax_cross_entropy", int(y.max()) + 1) if y.ndim == 1 else ("squared_error", y.shape[1])
+    return Data((x[:kept], y[:kept]), (x[kept:], y[kept:]), x.shape[1], outputs, loss, None, checksum, steps)
+
+
+def _check_sequence(archive: Npz) -> None:
+    """Names, ranks, kinds and lengths of one sequence, by the headers of its arrays alone."""
+    kinds = {name: (len(m.shape), m.dtype.kind.replace("u", "i")) for name, m in archive.members.items()}
+    if kinds == {"ids": (1, "i")}:
+        return
+    if set(kinds) != {"x", "y"} or kinds["x"] != (2, "f"):
+        raise FileError(f"expected {WANTED}, got {archive.describe()}")
+    y = archive.members["y"]
+    if kinds["y"] not in ((1, "i"), (2, "f")):
+        raise FileError(f"expected y (N,) of integers or (N, O) of reals, got {shape_text(y.shape)} of {y.dtype}")
+    check_same_steps(archive)
+    if 0 in (*archive.members["x"].shape, *y.shape):
+        raise FileError(f"expected at least one step, input and output, got {archive.describe()}")
+
+
+def check_same_steps(archive: Npz) -> None:
+    """x and y of as many steps."""
+    if archive.members["x"].shape[:1] != archive.members["y"].shape[:1]:
+        raise FileError(f"expected x and y of as many steps, got {archive.describe()}")

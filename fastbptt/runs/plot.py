@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullFormatter
 
+from ..training.files import replacing
 from .metrics import METRICS, read_metrics
 from .train import PICTURE, Run
 
@@ -48,7 +49,8 @@ def draw(run: Run) -> Path:
     path = run.folder / PICTURE
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")       # of a file's name in a script that the font lacks
-        figure.savefig(path, dpi=120)
+        with replacing(path) as file:
+            figure.savefig(file, dpi=120, format="png")
     return path
 
 
@@ -59,7 +61,7 @@ def _learning(axis: Any, run: Run, trained: list[dict[str, Any]], held_out: list
     axis.plot([line["update"] for line in held_out], [line["held_out"] for line in held_out], "o-", color=TEAL, markersize=4,
               linewidth=1.8, label=label)
     axis.legend(frameon=False, fontsize=9.5)
-    values = [line["loss"] for line in trained] + [line["held_out"] for line in held_out]
-    if values:
-        axis.set_ylim(0, 1.05 * float(np.quantile(values, 0.995)))
+    values = np.array([line["loss"] for line in trained] + [line["held_out"] for line in held_out], float)
+    if (finite := values[np.isfinite(values)]).any():
+        axis.set_ylim(0, 1.05 * float(np.quantile(finite, 0.995)))
     axis.set_title(run.data.unit.capitalize(), loc="left", fontsize=11, weight="bold")

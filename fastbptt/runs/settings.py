@@ -7,7 +7,7 @@ from typing import Any
 from ..bptt.stack import Stack
 from ..bptt.truncation import Truncation
 from ..cells import CELLS
-from ..errors import check_choice, check_fraction, check_integer, check_positive
+from ..errors import check_choice, check_fraction, check_integer, check_positive, check_text, check_up_to
 from ..training.model import SequenceModel
 from ..training.optim import SGD, Adam
 from ..training.schedule import Cosine
@@ -16,6 +16,8 @@ OPTIMIZERS: dict[str, Any] = {"adam": Adam, "sgd": SGD}
 CELL_NAMES = {name.lower(): cell for name, cell in CELLS.items()}
 SCHEDULES = ("constant", "cosine")
 AUTO, FULL = "auto", "full"
+KINDS = ("text", "npz")
+MOST_LAYERS = 1000
 WARMUP = 100        # updates over which a cosine schedule grows
 
 
@@ -44,9 +46,12 @@ class Settings:
     evaluate_every: int = 500
 
     def __post_init__(self) -> None:
+        check_text("source", self.source)
+        check_choice("kind", self.kind, KINDS)
         check_choice("--cell", self.cell, tuple(CELL_NAMES))
         for name in ("layers", "hidden", "window", "batch", "evaluate_every"):
             check_integer(f"--{name.replace('_', '-')}", getattr(self, name), 1, "pass a number above 0")
+        check_up_to("--layers", self.layers, MOST_LAYERS, "a number of layers")
         check_fraction("--dropout", self.dropout)
         if self.dropout and self.layers == 1:
             raise ValueError(f"--dropout: expected 0 for one layer, got {self.dropout}; it lies between layers: --layers 2")
@@ -69,7 +74,7 @@ class Settings:
         if self.truncate in (AUTO, FULL):
             return None
         try:
-            numbers = [int(n) for n in self.truncate.split(",")]
+            numbers = [int(n) for n in check_text("--truncate", self.truncate).split(",")]
         except ValueError:
             numbers = []
         if len(numbers) not in (1, 2):

@@ -12,6 +12,7 @@ import numpy as np
 from ..bptt.truncation import Truncation
 from ..errors import FileError, check_state
 from ..flow.horizon import suggest_horizon
+from ..training.files import remove_temporary
 from ..training.fit import Step, evaluate, fit
 from ..training.model import ModelParams, SequenceModel
 from ..training.storage import save_model
@@ -19,6 +20,7 @@ from ..training.stream import Stream, stream
 from . import checkpoint
 from .checkpoint import CHECKPOINT, Progress, Trees
 from .data import Data, read
+from .lock import FolderLock
 from .metrics import Metrics
 from .settings import AUTO, Settings
 
@@ -40,6 +42,7 @@ class Run:
     metrics: Metrics
     save_every: float
     """Seconds between checkpoints."""
+    lock: FolderLock
     tell: Callable[[Run, Step], Any] = lambda run, step: None
     """Called after every update."""
     stop: bool = False
@@ -72,14 +75,28 @@ class Run:
 
         Raises
         ------
+        ValueError
+            If a gradient is not finite; the message says which checkpoint, of the update before, is saved.
         OSError
             If the folder can no longer be written; the message says which checkpoint stays.
         """
         try:
             self._go()
+        except BrokenPipeError:             # whoever read the output has gone, which is no fault of the folder
+            self._save_new()
+            raise
+        except ValueError as error:
+            self._save_new()
+            stays = f"; update {self.saved} is saved, --resume {self.folder} goes on after this batch" if self.saved > 0 else ""
+            raise ValueError(f"{error}{stays}") from None
         except OSError as error:
             stays = "" if self.saved < 0 else f"; the checkpoint of update {self.saved} stays: --resume {self.folder}"
             raise OSError(f"{self.folder}: expected to write here, got {error.strerror or error}{stays}") from None
+
+    def _save_new(self) -> None:
+        """A checkpoint of updates that none has yet."""
+        if self.progress.number > max(0, self.saved):
+            self.save()
 
     def _go(self) -> None:
         s, at = self.settings, self.progress
@@ -97,9 +114,7 @@ class Run:
                          steps=AUTO_AFTER - number if s.truncate == AUTO and cut is None else None,
                          schedule=s.make_schedule(len(self.stream)), evaluation=self.evaluate, every=s.evaluate_every)
             number += len(fitted.losses)
-            if not fitted.losses:
-                break
-        self._end(number)
+        self._end()
 
     def evaluate(self, params: ModelParams) -> float:
         """The held-out tenth, in its unit."""
@@ -122,6 +137,7 @@ class Run:
         s = self.settings
         schedule = s.make_schedule(len(self.stream))
         self.trees = Trees(step.params, step.opt_state, step.state)
+        self.progress = self.progress._replace(number=step.number)
         rate = s.lr * (1.0 if schedule is None else schedule(step.number))
         self.metrics.add(step.number, self.data.scaled(step.loss), step.norm, rate=rate, seconds=round(self.seconds, 3))
         if step.evaluation is not None:
@@ -129,23 +145,22 @@ class Run:
         self.tell(self, step)
         over = self._over()
         if over or perf_counter() - self.last_save >= self.save_every:
-            self.save(step.number)
+            self.save()
         return over
 
     def _evaluated(self, number: int, params: ModelParams) -> None:
         """Note the last evaluation; the weights of the best one are kept."""
         self.progress = self.progress._replace(evaluated=number)
         self.metrics.write({"update": number, "held_out": self.held_out, "seconds": round(self.seconds, 3)})
-        if self.progress.best is None or self.held_out < self.progress.best[1]:
+        if self.progress.best is None or not self.held_out >= self.progress.best[1]:       # NaN is better than nothing
             self.progress = self.progress._replace(best=(number, self.held_out))
             save_model(self.folder / BEST, self.model, params, self.data.vocabulary)
 
-    def save(self, number: int) -> None:
+    def save(self) -> None:
         """Write a checkpoint."""
-        now = self.progress._replace(number=number, position=self.stream.position, seconds=self.seconds,
-                                     metrics=self.metrics.kept())
+        now = self.progress._replace(position=self.stream.position, seconds=self.seconds, metrics=self.metrics.kept())
         checkpoint.save(self.folder / CHECKPOINT, self.settings, self.data.checksum, now, self.trees)
-        self.saved, self.last_save = number, perf_counter()
+        self.saved, self.last_save = now.number, perf_counter()
 
     def _measured(self) -> Truncation:
         """Every error goes back at least as far as the shortest horizon that serves on the next window: Truncation(2h, h)."""
@@ -156,7 +171,8 @@ class Run:
         h = suggest_horizon(self.model.cell, params.cell, tape, dh)
         return Truncation(min(2 * h, s.window), min(h, s.window)) if 2 * h < s.window else Truncation.chunks(s.window)
 
-    def _end(self, number: int) -> None:
+    def _end(self) -> None:
+        number = self.progress.number
         evaluates = not self.stop and number != self.progress.evaluated
         if evaluates:
             self.evaluate(self.trees.params)
@@ -164,44 +180,88 @@ class Run:
         elif not self.stop and np.isnan(self.held_out):          # a finished run, resumed
             self.evaluate(self.trees.params)
         if evaluates or self.saved != number:
-            self.save(number)
+            self.save()
         save_model(self.folder / MODEL, self.model, self.trees.params, self.data.vocabulary)
 
 
 def begin(settings: Settings, folder: Path, save_every: float) -> Run:
-    """A new run. The folder is made; one that has a checkpoint is refused."""
-    if (folder / CHECKPOINT).exists():
-        raise FileError(f"--out: expected a folder without a checkpoint, got {folder}; go on with --resume {folder}, "
-                        "or choose another")
+    """A new run, which holds its folder until `lock.release`. The folder is made; one that has a checkpoint is refused."""
+    _check_unused(folder)
     data = read(settings.kind, settings.source)
     model = settings.model(data.inputs, data.outputs, data.loss)
     progress = Progress(0, (0, 0), 0.0, _pair(settings.truncation()), {})
-    trees = _initial(settings, model)
     stream(data.train, settings.batch, settings.window)         # refuses data that are too short for the batch
+    trees = _initial(settings, model)
     folder.mkdir(parents=True, exist_ok=True)
-    return Run(settings, data, model, folder, progress, trees, Metrics(folder), save_every)
+    lock = FolderLock(folder, "--out")
+    try:
+        _check_unused(folder)       # by another run since
+        remove_temporary(folder)
+        return Run(settings, data, model, folder, progress, trees, Metrics(folder), save_every, lock)
+    except BaseException:
+        lock.release()
+        raise
 
 
-def resume(folder: Path, save_every: float, epochs: int | None = None, seconds: float | None = None) -> Run:
-    """The run of a folder, at its last checkpoint; with other ends than it began with, if any is given."""
-    path = folder / CHECKPOINT
-    if not path.exists():
+def _check_unused(folder: Path) -> None:
+    if (folder / CHECKPOINT).exists():
+        raise FileError(f"--out: expected a folder without a checkpoint, got {folder}; go on with --resume {folder}, "
+                        "or choose another")
+
+
+def resume(folder: Path, save_every: float, epochs: int | None = None, seconds: float | None = None,
+           source: tuple[str, str] | None = None) -> Run:
+    """The run of a folder, at its last checkpoint; with other ends than it began with, if any is given.
+
+    `source`: kind and path of its data where they have moved; they must be the same to the byte.
+    """
+    if not (folder / CHECKPOINT).exists():
         raise FileError(f"--resume: expected a folder with {CHECKPOINT}, got {folder}")
+    lock = FolderLock(folder, "--resume")
+    try:
+        remove_temporary(folder)
+        return _resumed(folder, save_every, epochs, seconds, source, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _resumed(folder: Path, save_every: float, epochs: int | None, seconds: float | None, source: tuple[str, str] | None,
+             lock: FolderLock) -> Run:
+    path = folder / CHECKPOINT
     settings, checksum, progress = checkpoint.load_header(path)
+    begun = settings
     if epochs is not None or seconds is not None:
         if settings.schedule == "cosine":
             raise FileError("--resume: expected neither --epochs nor --seconds for a run with a cosine schedule, which ends with "
                             "its epochs")
         settings = replace(settings, epochs=epochs, seconds=seconds)
-    data = read(settings.kind, settings.source)
-    if data.checksum != checksum:
-        raise FileError(f"--resume: expected {settings.source} as it was when the run began, got other contents")
+    if source is not None:
+        if source[0] != settings.kind:
+            raise FileError(f"--{source[0]}: expected --{settings.kind}, with which the run began")
+        settings = replace(settings, source=source[1])
+    data = _same_data(settings, checksum)
     model = settings.model(data.inputs, data.outputs, data.loss)
+    checkpoint.check_shapes(path, model)
     trees = checkpoint.load_trees(path, _initial(settings, model))
-    if epochs is not None or seconds is not None:
-        checkpoint.save(path, settings, data.checksum, progress, trees)      # at once: a run that is killed keeps its new end
-    return Run(settings, data, model, folder, progress, trees, Metrics(folder, progress.metrics), save_every,
-               saved=progress.number)
+    metrics = Metrics(folder, progress.metrics)
+    if settings != begun or metrics.shortened:      # at once: a run that is killed keeps its new end, and what its file has
+        progress = progress._replace(metrics=metrics.kept())
+        checkpoint.save(path, settings, data.checksum, progress, trees)
+    return Run(settings, data, model, folder, progress, trees, metrics, save_every, lock, saved=progress.number)
+
+
+def _same_data(settings: Settings, checksum: int) -> Data:
+    """The data of a run that goes on: those that it began with."""
+    try:
+        data = read(settings.kind, settings.source)
+    except FileNotFoundError:
+        raise FileError(f"--resume: expected {settings.source}, the data of the run, got no such file; if they have moved, "
+                        f"add --{settings.kind} PATH") from None
+    if data.checksum != checksum:
+        raise FileError(f"--resume: expected {settings.source} as it was when the run began, got other contents; if the data "
+                        f"have moved, add --{settings.kind} PATH")
+    return data
 
 
 def _initial(settings: Settings, model: SequenceModel) -> Trees:

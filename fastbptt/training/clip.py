@@ -7,8 +7,10 @@ import numpy as np
 
 from ..errors import check_positive
 from ..tree import global_norm, tree_map
+from .quiet import quiet
 
 
+@quiet
 def clip_by_value(tree: Any, limit: float) -> Any:
     """Every number cut to −limit … limit: g > θ → θ, g < −θ → −θ. NaN stays NaN.
 
@@ -29,9 +31,10 @@ def clip_by_value(tree: Any, limit: float) -> Any:
     T. Mikolov, "Statistical language models based on neural networks", PhD thesis, 2012.
     """
     limit = check_positive("limit", limit)
-    return tree_map(lambda a: np.clip(a, -limit, limit).astype(a.dtype, copy=False), tree)
+    return tree_map(lambda a: np.clip(a, *np.array([-limit, limit], a.dtype)), tree)
 
 
+@quiet
 def clip_by_norm(tree: Any, limit: float) -> tuple[Any, float]:
     """The tree scaled so that its global norm is at most `limit`, and the norm it had: ‖g‖ > θ → θ g / ‖g‖.
 
@@ -65,6 +68,11 @@ def clip_by_norm(tree: Any, limit: float) -> tuple[Any, float]:
     norm = global_norm(tree)
     if not np.isfinite(norm):
         raise ValueError(f"gradients: expected a finite norm, got {norm}; lower the learning rate, or skip this batch")
-    if norm <= limit:
-        return tree, norm
-    return tree_map(lambda a: (a * (limit / norm)).astype(a.dtype, copy=False), tree), norm
+    return (tree, norm) if norm <= limit else (scaled_down(tree, norm, limit), norm)
+
+
+@quiet
+def scaled_down(tree: Any, norm: float, limit: float) -> Any:
+    """A tree of this norm, brought to that of `limit`."""
+    # Divided first, in float64: the factor limit / norm itself may be below all numbers that float32 holds.
+    return tree_map(lambda a: (np.asarray(a, np.float64) / norm * limit).astype(a.dtype), tree)

@@ -2,15 +2,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..bptt.truncation import Truncation
-from ..errors import check_carried, check_integer, check_output_params
+from ..errors import (
+    check_carried,
+    check_factor,
+    check_flag,
+    check_integer,
+    check_not_batch_first,
+    check_output_params,
+    check_positive,
+    check_used,
+    check_window,
+    refuse_gradient,
+)
 from ..tree import global_norm, tree_map
-from .clip import clip_by_norm
+from .batches import read_batch, why_not_finite
+from .clip import scaled_down
 from .model import ModelParams, SequenceModel
 from .stream import Window
 
@@ -46,7 +57,7 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
         truncation: Truncation | None = None, clip: float | None = None, steps: int | None = None,
         callback: Callable[[Step], Any] | None = None, state: Any = None, done: int = 0, seed: int | None = None,
         schedule: Callable[[int], float] | None = None, evaluation: Callable[[ModelParams], float] | None = None,
-        every: int = 1000) -> Fitted:
+        every: int = 1000, batch_first: bool = False) -> Fitted:
     """Update the parameters once for every batch: θ ← optimizer(θ, clip(∂L/∂θ)).
 
     Over a stream L is the mean loss of a window's steps, and the state after a window is the state before the next: the forward
@@ -55,9 +66,9 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     Parameters
     ----------
     model, params : SequenceModel, ModelParams
-    batches : Stream, or iterable of dict
-        `fastbptt.stream(…)`; or arguments of `model.loss_and_grad`: {"x": …, "y": …} and optionally lengths, state, weights,
-        reduction, seed.
+    batches : Stream, or iterable of pairs (x, y), triples (x, y, lengths) or mappings
+        `fastbptt.stream(…)`; or arguments of `model.loss_and_grad`, by place or by name: {"x": …, "y": …} and optionally
+        lengths, state, weights, reduction, seed.
     optimizer : SGD or Adam
     opt_state : optional
         From an earlier call, to go on where it stopped.
@@ -73,13 +84,16 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     done : int, default 0
         Updates of earlier calls: numbers go on from there, and what depends on them (schedule, dropout, evaluation).
     seed : int, optional
-        For stacks with dropout over a stream: update k draws from (seed, k), so that a call that goes on draws what one call
-        would have drawn.
+        For stacks with dropout: update k draws from (seed, k), so that a call that goes on draws what one call would have
+        drawn. A mapping may have a seed of its own.
     schedule : function of the number of an update, optional
-        The learning rate is multiplied by what it returns, such as `fastbptt.Cosine`.
+        The learning rate is multiplied by what it returns, such as `fastbptt.Cosine`; 0 moves nothing. An optimiser of your own
+        takes it as `update(…, factor=…)`.
     evaluation : function of the parameters, optional
         Called after every `every` updates: `lambda params: fb.evaluate(model, params, fb.stream(held_out, 16, 128))`.
     every : int, default 1000
+    batch_first : bool, default False
+        The batches are (B, T, …), as most loaders have them: x, weights, and y where it has a step axis.
 
     Returns
     -------
@@ -88,8 +102,12 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
 
     Raises
     ------
-    ValueError
-        If a gradient is not finite: it is never applied.
+    TypeError, ValueError
+        If there is no batch, or one is of none of these forms; or if a gradient is not finite, which is never applied: the
+        message says which batch, and at which step NaN or Inf comes in.
+
+    Whatever ends the loop early, Ctrl-C and an error of the data included, has the progress before it as `error.fitted`, a
+    Fitted: nothing that was learned is lost.
 
     Examples
     --------
@@ -105,30 +123,36 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     """
     steps = None if steps is None else check_integer("steps", steps, 1, "pass the number of batches to use")
     every = check_integer("every", every, 1, "pass the number of updates between evaluations")
-    number = check_integer("done", done, 0, "pass the number of updates of earlier calls")
-    opt_state = optimizer.init(params) if opt_state is None else opt_state
-    losses: list[float] = []
-    evaluations: list[tuple[int, float]] = []
-    for batch in batches:
-        number += 1
-        arguments = _carried(model, batch, state, seed, number) if isinstance(batch, Window) else batch
-        params = check_output_params(model, params)
-        loss, grads, last = model.loss_grad_state(params, truncation=truncation, **arguments)
-        state = tree_map(np.copy, last) if isinstance(batch, Window) else None     # a copy: `last` holds all of its tape
-        grads, norm = clip_by_norm(grads, clip) if clip is not None else (grads, global_norm(grads))
-        scaled = optimizer if schedule is None else replace(optimizer, lr=optimizer.lr * schedule(number))
-        params, opt_state = scaled.update(params, grads, opt_state)
-        params = model.project(params)
-        losses.append(loss)
-        value = evaluation(params) if evaluation is not None and number % every == 0 else None
-        if value is not None:
-            evaluations.append((number, value))
-        told = callback(Step(number, loss, norm, params, opt_state, state, value)) if callback is not None else None
-        if isinstance(told, bool | np.bool_) and told:
-            break
-        if len(losses) == steps:
-            break
-    return Fitted(params, opt_state, losses, state, evaluations)
+    done = check_integer("done", done, 0, "pass the number of updates of earlier calls")
+    clip = None if clip is None else check_positive("clip", clip)
+    batch_first = check_flag("batch_first", batch_first)
+    params = check_output_params(model, params)
+    at = Fitted(params, optimizer.init(params) if opt_state is None else opt_state, [], state, [])
+    try:
+        for number, batch in enumerate(batches, start=done + 1):
+            arguments = _arguments(model, batch, at.state, seed, number, batch_first)
+            loss, grads, last = model.loss_grad_state(at.params, truncation=truncation, **arguments)
+            if not np.isfinite(norm := global_norm(grads)):
+                raise refuse_gradient(number, norm, why_not_finite(model, at.params, arguments))
+            if clip is not None and norm > clip:
+                grads = scaled_down(grads, norm, clip)
+            factor = {} if schedule is None else {"factor": check_factor(schedule(number), number)}
+            moved, opt_state = optimizer.update(at.params, grads, at.opt_state, **factor)
+            carried = tree_map(np.copy, last) if isinstance(batch, Window) else None     # a copy: `last` holds all of its tape
+            at = at._replace(params=model.project(moved), opt_state=opt_state, state=carried)
+            at.losses.append(loss)
+            value = evaluation(at.params) if evaluation is not None and number % every == 0 else None
+            if value is not None:
+                at.evaluations.append((number, value))
+            step = Step(number, loss, norm, at.params, at.opt_state, at.state, value)
+            told = callback(step) if callback is not None else None
+            if (isinstance(told, bool | np.bool_) and told) or len(at.losses) == steps:
+                break
+    except BaseException as error:
+        error.fitted = at      # type: ignore[attr-defined]
+        raise
+    check_used(len(at.losses), "batches")
+    return at
 
 
 def evaluate(model: SequenceModel, params: ModelParams, stream: Iterable[Window], state: Any = None) -> float:
@@ -151,19 +175,25 @@ def evaluate(model: SequenceModel, params: ModelParams, stream: Iterable[Window]
         raise ValueError("stream: expected one with an end, got epochs=None; pass epochs=1")
     total, count = 0.0, 0
     for window in stream:
-        loss, last = model.loss_and_state(params, **_carried(model, window, state, None, 0, "sum"))
+        loss, last = model.loss_and_state(params, **_carried(model, check_window(window, Window), state, "sum"))
         state = tree_map(np.copy, last)
         total, count = total + loss, count + window.x.shape[0] * window.x.shape[1]
-    if count == 0:
-        raise ValueError("stream: expected at least one window, got none; a stream is read once: make another")
-    return total / count
+    return total / check_used(count, "stream")
 
 
-def _carried(model: SequenceModel, window: Window, state: Any, seed: int | None, number: int,
-             reduction: str = "mean") -> dict[str, Any]:
+def _arguments(model: SequenceModel, batch: Any, state: Any, seed: int | None, number: int, batch_first: bool) -> dict[str, Any]:
+    """Arguments of `loss_grad_state` for a batch of any form, with the seed of its update."""
+    if isinstance(batch, Window):
+        check_not_batch_first(batch_first)
+        arguments = _carried(model, batch, state, "mean")
+    else:
+        arguments = read_batch(model, batch, number, batch_first)
+    if seed is not None:
+        arguments.setdefault("seed", int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+    return arguments
+
+
+def _carried(model: SequenceModel, window: Window, state: Any, reduction: str) -> dict[str, Any]:
     """Arguments of `loss_grad_state` for the next window of a stream."""
     check_carried(model)
-    arguments = {"x": window.x, "y": window.y, "state": None if window.fresh else state, "reduction": reduction}
-    if seed is not None:
-        arguments["seed"] = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    return arguments
+    return {"x": window.x, "y": window.y, "state": None if window.fresh else state, "reduction": reduction}

@@ -1,4 +1,7 @@
-"""Losses from logits, and their gradients: stable for every finite z. Steps that do not count are not read."""
+"""Losses from logits, and their gradients: stable for every finite z. Steps that do not count are not read.
+
+A loss is the value that its dtype can hold, or inf: nothing overflows on the way to a value that it can hold.
+"""
 from __future__ import annotations
 
 import numpy as np
@@ -30,9 +33,10 @@ def predictions(loss: str, z: Array) -> Array:
 def point_losses(loss: str, z: Array, y: Array) -> tuple[Array, Array]:
     """Loss of every row of z (N, O) against y, (N, O) or ids (N,), and ∂loss/∂z = ŷ − y for all three."""
     if loss == "squared_error":
-        return 0.5 * ((z - y) ** 2).sum(axis=-1), z - y
-    if loss == "sigmoid_cross_entropy":      # −y log ŷ − (1−y) log(1−ŷ) = max(z, 0) − z y + log(1 + e^−|z|)
-        return (np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))).sum(axis=-1), sigmoid(z) - y
+        dz = z - y
+        return (0.5 * dz * dz).sum(axis=-1), dz
+    if loss == "sigmoid_cross_entropy":      # −y log ŷ − (1−y) log(1−ŷ) = z ([z > 0] − y) + log(1 + e^−|z|)
+        return (z * ((z > 0) - y) + np.log1p(np.exp(-np.abs(z)))).sum(axis=-1), sigmoid(z) - y
     logs = log_softmax(z)
     rows = np.arange(len(z))
     dz = np.exp(logs)

@@ -11,9 +11,10 @@ from ..bptt.api import backward, forward
 from ..bptt.tape import Tape
 from ..bptt.truncation import Truncation
 from ..cells.init import glorot
-from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights
+from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, check_weights_fit
 from ..tree import first_array, tree_map
 from . import losses
+from .quiet import quiet
 from .readout import ReadoutParams, readout_backward, readout_forward
 
 MODES = ("many_to_many", "many_to_one")
@@ -73,8 +74,9 @@ class SequenceModel:
     def init(self, seed: int = 0, dtype: Any = np.float32, **options: Any) -> ModelParams:
         """Initial parameters: the cell's (`options` go to its init), V by Glorot, c = 0."""
         cell = self.cell.init(seed=seed, dtype=dtype, **options)
-        rng = np.random.default_rng([seed, 1])
-        V, kind = glorot(rng, self.output_size, self.cell.hidden_size), first_array(cell).dtype
+        rng, kind = np.random.default_rng([seed, 1]), first_array(cell).dtype
+        check_weights_fit(self, {"V": (self.output_size, self.cell.hidden_size)}, kind)
+        V = glorot(rng, self.output_size, self.cell.hidden_size)
         return ModelParams(cell, ReadoutParams(V.astype(kind), np.zeros(self.output_size, kind)))
 
     def project(self, params: ModelParams) -> ModelParams:
@@ -108,6 +110,7 @@ class SequenceModel:
         """
         return self.loss_grad_state(params, x, y, lengths, truncation, state, weights, reduction, memory_budget, seed=seed)[:2]
 
+    @quiet
     def loss_grad_state(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, truncation: Truncation | None = None,
                         state: Any = None, weights: Any = None, reduction: str = "sum", memory_budget: int | str | None = None,
                         *, seed: int | None = None) -> tuple[float, ModelParams, Any]:
@@ -128,6 +131,7 @@ class SequenceModel:
         grads = backward(self.cell, params.cell, tape, segment, truncation)
         return total, ModelParams(grads.params, sums), tape.final
 
+    @quiet
     def errors(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
                reduction: str = "sum") -> tuple[Tape, float, Array]:
         """The tape, L, and dh (T, B, H) = ∂L/∂h_t: what `backward` and the functions of gradient flow take.
@@ -165,6 +169,7 @@ class SequenceModel:
         """L alone; arguments as for `loss_and_grad`."""
         return self.loss_and_state(params, x, y, lengths, state, weights, reduction)[0]
 
+    @quiet
     def loss_and_state(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
                        reduction: str = "sum") -> tuple[float, Any]:
         """L and the State after the last valid step."""
@@ -174,6 +179,7 @@ class SequenceModel:
         terms, _ = losses.point_losses(self.loss_name, readout_forward(params.readout, rows), counted.y)
         return float((terms * counted.weight).sum(dtype=np.float64)), tape.final
 
+    @quiet
     def predict(self, params: ModelParams, x: Any, lengths: Any = None, state: Any = None) -> Array:
         """ŷ: (T, B, O), or (B, O) for many-to-one; at padded steps the prediction from the held state."""
         params = check_output_params(self, params)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import check_fraction, check_positive
+from ..errors import check_fraction, check_held, check_positive
 from ..tree import leaves, tree_map
+from .quiet import quiet
 
 
 def _check_finite(grads: Any) -> None:
@@ -17,8 +18,10 @@ def _check_finite(grads: Any) -> None:
         raise ValueError("grads: expected finite gradients, got NaN or Inf; lower the learning rate, or skip this batch")
 
 
-def _projected(optimizer: Any, params: Any) -> Any:
-    return params if optimizer.project is None else optimizer.project(params)
+def _updated(optimizer: Any, params: Any, grads: Any, state: Any) -> tuple[Any, Any]:
+    """Parameters and state after a step, if their dtype holds them; the parameters projected."""
+    check_held([*leaves(params), *leaves(state)], next(leaves(params)).dtype, list(leaves(grads)))
+    return params if optimizer.project is None else optimizer.project(params), state
 
 
 class SGDState(NamedTuple):
@@ -60,12 +63,17 @@ class SGD:
         """The state before the first update."""
         return SGDState(tree_map(np.zeros_like, params))
 
-    def update(self, params: Any, grads: Any, state: SGDState) -> tuple[Any, SGDState]:
-        """Parameters and state after one step; ValueError if a gradient is not finite."""
+    @quiet
+    def update(self, params: Any, grads: Any, state: SGDState, factor: float = 1.0) -> tuple[Any, SGDState]:
+        """Parameters and state after one step of rate η · factor.
+
+        ValueError if a gradient is not finite, or so large that the dtype does not hold the result.
+        """
         _check_finite(grads)
+        rate = self.lr * factor
         velocity = tree_map(lambda v, g: (self.momentum * v + g).astype(v.dtype, copy=False), state.velocity, grads)
-        moved = tree_map(lambda p, v: (p - self.lr * v).astype(p.dtype, copy=False), params, velocity)
-        return _projected(self, moved), SGDState(velocity)
+        moved = tree_map(lambda p, v: (p - rate * v).astype(p.dtype, copy=False), params, velocity)
+        return _updated(self, moved, grads, SGDState(velocity))
 
 
 class AdamState(NamedTuple):
@@ -120,15 +128,19 @@ class Adam:
         """The state before the first update."""
         return AdamState(np.zeros((), np.int64), tree_map(np.zeros_like, params), tree_map(np.zeros_like, params))
 
-    def update(self, params: Any, grads: Any, state: AdamState) -> tuple[Any, AdamState]:
-        """Parameters and state after one step; ValueError if a gradient is not finite."""
+    @quiet
+    def update(self, params: Any, grads: Any, state: AdamState, factor: float = 1.0) -> tuple[Any, AdamState]:
+        """Parameters and state after one step of rate η · factor.
+
+        ValueError if a gradient is not finite, or so large that the dtype does not hold its second moment or the result.
+        """
         _check_finite(grads)
         step = state.step + 1
         first = tree_map(lambda m, g: (self.beta1 * m + (1 - self.beta1) * g).astype(m.dtype, copy=False), state.first, grads)
-        second = tree_map(lambda v, g: (self.beta2 * v + (1 - self.beta2) * g * g).astype(v.dtype, copy=False),
+        second = tree_map(lambda v, g: (self.beta2 * v + ((1 - self.beta2) * g) * g).astype(v.dtype, copy=False),
                           state.second, grads)
-        rate = self.lr / (1 - self.beta1 ** int(step))
-        correction = 1 - self.beta2 ** int(step)
-        moved = tree_map(lambda p, m, v: (p - rate * m / (np.sqrt(v / correction) + self.eps)).astype(p.dtype, copy=False),
+        rate = self.lr * factor / (1 - self.beta1 ** int(step))
+        root = float(np.sqrt(1 - self.beta2 ** int(step)))      # divides the root: v / root² may be more than the dtype holds
+        moved = tree_map(lambda p, m, v: (p - rate * (m / (np.sqrt(v) / root + self.eps))).astype(p.dtype, copy=False),
                          params, first, second)
-        return _projected(self, moved), AdamState(step, first, second)
+        return _updated(self, moved, grads, AdamState(step, first, second))

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..bptt.api import step
-from ..errors import as_array, check_one_direction, check_output_params, check_positive, is_stack
+from ..errors import as_array, check_finite_logits, check_one_direction, check_output_params, check_positive
 from .losses import predictions
 from .model import ModelParams, SequenceModel
+from .quiet import quiet
 from .readout import readout_forward
 
 
@@ -56,9 +58,15 @@ def _drawn(model: SequenceModel, params: ModelParams, prime: Any, temperature: f
     for k in prime:
         state = step(model.cell, params.cell, np.array([k]), state)
     while True:
-        h = (state[-1] if is_stack(model.cell) else state).h      # type: ignore[index, union-attr]
-        z = readout_forward(params.readout, h).astype(np.float64) / temperature
-        p = predictions(model.loss_name, z)[0]
-        drawn = int(rng.choice(p.size, p=p / p.sum()))
+        h = model.cell.flatten(state)[-1].h
+        drawn = _draw(model, params, h, temperature, rng)
         yield drawn
         state = step(model.cell, params.cell, np.array([drawn]), state)
+
+
+@quiet
+def _draw(model: SequenceModel, params: ModelParams, h: Array, temperature: float, rng: np.random.Generator) -> int:
+    """One id; the largest logit is taken off first, so that at any temperature the likeliest id keeps its probability."""
+    z = check_finite_logits(readout_forward(params.readout, h)[0]).astype(np.float64)
+    p = predictions(model.loss_name, (z - z.max()) / temperature)
+    return int(rng.choice(p.size, p=p / p.sum()))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..errors import FileError
+from ..errors import FileError, check_regular
 from .sequences import Vocabulary
 
 SPACING = 4096      # characters between two marks: a slice decodes at most this many more than it needs
@@ -38,7 +38,7 @@ class TextFile:
     Raises
     ------
     FileError
-        A ValueError: the file is empty, is not UTF-8, or has a character that the vocabulary lacks.
+        A ValueError: the file is a pipe, is empty, is not UTF-8, or has a character that the vocabulary lacks.
     OSError
         If the file cannot be read.
 
@@ -55,6 +55,7 @@ class TextFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], vocabulary: Vocabulary | None = None):
+        check_regular(path)     # it is read again and again, from any place
         self.path = os.fspath(path)
         marks, characters, self.checksum = _scan(self.path)
         self._marks = marks

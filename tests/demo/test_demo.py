@@ -1,6 +1,8 @@
 """The demo on a small text: what it writes and finds, and what it refuses before it starts."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,25 @@ def test_bits_are_those_of_the_whole_held_out_part(report):
     y = model.predict(params, ids[:-1, None])[:, 0]
     want = -np.log2(y[np.arange(99), ids[1:]]).mean()
     assert held_out_bits(model, params, ids) == pytest.approx(want, rel=1e-4)
+
+
+@pytest.mark.parametrize("costs", [(9, 3, 5), (9, 9, 9), (3, 5, 9), (9, 8.9, 8.8)])
+@pytest.mark.parametrize("name", ["foxes", "a very long name of a text " * 3])
+def test_no_label_of_the_picture_lies_over_another_or_over_a_title(report, costs, name):
+    pytest.importorskip("matplotlib")
+    from fastbptt.demo.plot import make_figure
+    growth = replace(report.growth, seconds={form: [k * T * 1e-6 for T in LENGTHS] for form, k in zip(FORMS, costs, strict=True)})
+    figure = make_figure(replace(report, growth=growth, corpus=replace(report.corpus, name=name)))
+    inside = figure.bbox.padded(1)
+    for axis in figure.axes:
+        boxes = [text.get_window_extent() for text in axis.texts]
+        assert len(boxes) >= 3
+        for k, box in enumerate(boxes):
+            assert not box.overlaps(axis._left_title.get_window_extent())
+            assert not any(box.overlaps(other) for other in boxes[:k])
+            assert inside.x0 <= box.x0 and box.x1 <= inside.x1 and box.y1 <= axis.bbox.y1 + 3
+            for other in figure.axes:
+                assert other is axis or not box.overlaps(other.bbox)
 
 
 def test_sample_continues_the_held_out_text(report):

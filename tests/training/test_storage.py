@@ -66,7 +66,7 @@ def test_stacks(tmp_path, bidirectional):
 
 
 def test_vocabulary_travels_with_the_model(tmp_path):
-    vocabulary = fb.Vocabulary.from_text("naïve 字 \U0001f600 \ud800")
+    vocabulary = fb.Vocabulary("é\ud800\U0001f600")
     fb.save_model(tmp_path / "v.npz", MODEL, MODEL.init(), vocabulary)
     assert fb.load_model(tmp_path / "v.npz").vocabulary == vocabulary
 
