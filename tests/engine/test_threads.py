@@ -86,33 +86,40 @@ def found():
 
 @pytest.mark.parametrize("name", CALLS)
 def test_threads_share_the_work_and_do_not_change_a_bit(found, name):
-    forks, same = found[name]
+    forks, same = found["calls"][name]
     assert forks["1"] == []
     for n in range(2, MOST + 1):
-        assert forks[str(n)] and set(forks[str(n)]) == {n}
+        assert set(forks[str(n)]) == ({n} if found["layer"] else set())      # 0: the calling thread does all
     assert same
+
+
+def test_a_small_call_stays_on_its_thread(found):
+    assert found["small"] == []
 
 
 def measure():
     """For every call how many threads each of its parallel loops was given, by the number allowed; whether the bits agree."""
-    loop, noted = PARALLEL_LOOP(fork.launcher()), []
+    layer, noted = fork.launcher(), []
+    loop = PARALLEL_LOOP(layer)
 
     @PARALLEL_LOOP
     def note(*args):
         noted.append(args[-1])
         loop(*args)
 
-    fork.launcher = lambda: ctypes.cast(note, ctypes.c_void_p).value
-    results = {}
+    def made(call, n):
+        fb.set_num_threads(n)
+        noted.clear()
+        return [a.tobytes() for a in leaves((call(),))], list(noted)
+
+    if layer:
+        fork.launcher = lambda: ctypes.cast(note, ctypes.c_void_p).value
+    calls = {}
     for name, call in CALLS.items():
-        forks, arrays = {}, []
-        for n in range(1, MOST + 1):
-            fb.set_num_threads(n)
-            noted.clear()
-            arrays.append([a.tobytes() for a in leaves((call(),))])
-            forks[n] = list(noted)
-        results[name] = forks, arrays[0] == arrays[1] == arrays[2]
-    print(json.dumps(results))
+        results = [made(call, n) for n in range(1, MOST + 1)]
+        calls[name] = {n: forks for n, (_, forks) in enumerate(results, 1)}, all(a == results[0][0] for a, _ in results)
+    small = made(partial(through_time, fb.RNN(24, 40), T=9, B=9), MOST)[1]
+    print(json.dumps({"layer": layer, "calls": calls, "small": small}))
 
 
 if __name__ == "__main__":
