@@ -108,6 +108,12 @@ class Stream:
         """Whether it starts again after every pass, without end."""
         return self._epochs is None
 
+    def __getstate__(self) -> dict[str, Any]:
+        if self._source.steps is None:
+            raise TypeError("stream: expected a source that can be read again, got an iterator; "
+                            "make the copy from an iterator of its own")
+        return self.__dict__
+
     def __iter__(self) -> Stream:
         return self
 

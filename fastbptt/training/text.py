@@ -66,6 +66,18 @@ class TextFile:
                             "make the vocabulary from a text that has it")
         self.vocabulary = Vocabulary("".join(sorted(characters))) if vocabulary is None else vocabulary
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The path stands for the bytes: a copy reads the same file."""
+        return {name: value for name, value in self.__dict__.items() if name != "_bytes"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        size, expected = os.path.getsize(self.path), int(self._marks[-1])
+        if size != expected:
+            raise FileError(f"{self.path}: expected the text that was copied, of {expected} bytes, got {size} bytes; "
+                            "make a TextFile of the new text")
+        self._bytes = np.memmap(self.path, np.uint8, "r")
+
     def __len__(self) -> int:
         """The number of characters."""
         return self._stop - self._start

@@ -8,6 +8,7 @@ import pytest
 
 import fastbptt as fb
 from fastbptt.bptt.schedule import plan_schedule
+from fastbptt.tree import leaves
 
 CELLS = {"rnn": fb.RNN(3, 9, leak=0.5), "gru": fb.GRU(3, 9), "lstm": fb.LSTM(3, 9)}
 
@@ -75,6 +76,48 @@ def test_stacks_have_the_same_bits(dropout):
         assert np.array_equal(got.x, want.x)
         for a, b in zip((*got.params, *got.state), (*want.params, *want.state), strict=True):
             assert all(np.array_equal(one, other) for one, other in zip(a, b, strict=True))
+
+
+def in_segments(cell, params, x, state, **given):
+    """The tape of all steps, and one of checkpoints that needs several segments."""
+    budget = least_budget(lambda budget: fb.forward(cell, params, x, state, memory_budget=budget, **given))
+    small = fb.forward(cell, params, x, state, memory_budget=budget + budget // 20, **given)
+    assert 1 < len(x) / small.schedule.segment
+    return fb.forward(cell, params, x, state, **given), small
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_error_of_the_final_state(name):
+    cell = CELLS[name]
+    params, x, state, dh, rng = data(cell, 1500, 3)
+    dfinal = cell.state_type(*[rng.normal(size=a.shape) for a in state])
+    tape, small = in_segments(cell, params, x, state, lengths=[1500, 700, 3], resets=rng.random((1500, 3)) < 0.01)
+    want = fb.backward(cell, params, tape, dh, dfinal=dfinal)
+    assert not np.array_equal(want.params.W, fb.backward(cell, params, tape, dh).params.W)
+    assert_same_bits(fb.backward(cell, params, small, dh, dfinal=dfinal), want)
+    stack = fb.Stack([fb.RNN(3, 3), cell])
+    both, first = (stack.init(dtype=np.float64)[0], params), fb.RNNState(np.ones((3, 3)))
+    tape, small = in_segments(stack, both, x, (first, state))
+    given = {"dfinal": (first, dfinal)}
+    want, got = (fb.backward(stack, both, t, dh, **given) for t in (tape, small))
+    assert np.array_equal(got.x, want.x) and not np.array_equal(want.x, fb.backward(stack, both, tape, dh).x)
+    for part in ("params", "state"):
+        for a, b in zip(leaves(getattr(got, part)), leaves(getattr(want, part)), strict=True):
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("changed", ["noise", "mask", "leak"])
+def test_options_of_the_vanilla_rnn(changed):
+    cell = fb.RNN(3, 9, **{"noise": {}, "mask": {"mask": np.tri(9)}, "leak": {"leak": 0.3}}[changed])
+    params, x, state, dh, rng = data(cell, 1500, 3)
+    noise = {"noise": rng.normal(size=(1500, 3, 9))} if changed == "noise" else {}
+    tape, small = in_segments(cell, params, x, state, **noise)
+    want = fb.backward(cell, params, tape, dh)
+    assert not np.array_equal(tape.final.h, fb.forward(fb.RNN(3, 9), params, x, state).final.h)
+    assert np.array_equal(small.final.h, tape.final.h)
+    assert_same_bits(fb.backward(cell, params, small, dh), want)
+    if changed == "mask":
+        assert not want.params.W[~cell.mask].any() and want.params.W[cell.mask].all()
 
 
 def test_many_levels_have_the_same_bits():

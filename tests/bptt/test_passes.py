@@ -64,23 +64,6 @@ def test_sizes_of_several_blocks_and_shards(truncation):
     assert_equal_to_reference(cell, params, x, state, dh, truncation=truncation)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_threads_do_not_change_a_bit(dtype):
-    cell, params, x, state, dh = make(3, 60, 19, 24, 40, dtype=dtype)
-    before = fb.get_num_threads()
-    results = []
-    try:
-        for n in (1, before, 1):
-            fb.set_num_threads(n)
-            tape = fb.forward(cell, params, x, state)
-            grads = fb.backward(cell, params, tape, dh)
-            results.append([tape.h, grads.x, grads.state.h, *grads.params])
-    finally:
-        fb.set_num_threads(before)
-    for other in results[1:]:
-        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
-
-
 def test_horizon_of_the_whole_sequence_is_full_bptt():
     cell, params, x, state, dh = make(4, 9, 3, 4, 5)
     tape = fb.forward(cell, params, x, state)

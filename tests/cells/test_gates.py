@@ -79,21 +79,6 @@ def test_equals_torch(form):
     np.testing.assert_allclose(grads.params.b, module.bias_ih_l0.grad.numpy(), rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_same_bits_for_any_number_of_threads(form):
-    cell, params, x, _, dh, _ = make(form, 7, 60, 17, 8, 24)
-    most, results = fb.get_num_threads(), []
-    try:
-        for threads in (1, most):
-            fb.set_num_threads(threads)
-            tape = fb.forward(cell, params, x)
-            results.append([tape.h, *fb.backward(cell, params, tape, dh).params,
-                            *fb.backward(cell, params, tape, dh, fb.Truncation(9, 2)).params])
-    finally:
-        fb.set_num_threads(most)
-    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
-
-
 def test_cell_states_of_the_lstm():
     cell, params, x, state, _, _ = make("lstm", 9, 6, 2, 3, 5)
     tape = fb.forward(cell, params, x, state)

@@ -4,7 +4,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import fastbptt as fb
 from fastbptt.engine.products import over_rows, times
 
 
@@ -29,15 +28,3 @@ def test_nan_stays_where_it_belongs():
     A[3, 2] = np.nan
     assert np.flatnonzero(np.isnan(times(A, B)).any(axis=1)).tolist() == [3]
     assert np.flatnonzero(np.isnan(over_rows(A, C)).any(axis=1)).tolist() == [2]
-
-
-def test_threads_do_not_change_a_bit():
-    A, B, C = draw(30_000, 64, 40, np.float32)
-    before, found = fb.get_num_threads(), []
-    try:
-        for n in (1, before):
-            fb.set_num_threads(n)
-            found.append([times(A, B), over_rows(A, C)])
-    finally:
-        fb.set_num_threads(before)
-    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))

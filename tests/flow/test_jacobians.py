@@ -173,22 +173,6 @@ def test_float32_stays_float32_and_the_tape_as_it_was():
         np.testing.assert_array_equal(a, b)
 
 
-def test_bits_do_not_depend_on_threads():
-    limits = pytest.importorskip("threadpoolctl")
-    cell = fb.RNN(17, 64)
-    params = cell.init(seed=0)
-    rng = np.random.default_rng(0)
-    tape = fb.forward(cell, params, rng.normal(size=(300, 4, 17)).astype(np.float32))
-    dh = rng.normal(size=tape.h.shape).astype(np.float32)
-    results = []
-    for threads in (1, 2):
-        with limits.threadpool_limits(threads):
-            results.append([*fb.lag_gradients(cell, params, tape, dh, 6), fb.jacobian_product(cell, params, tape, 0, 50),
-                            *fb.step_gradients(cell, params, tape, dh)])
-    for one, two in zip(*results, strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
 def test_bad_input_is_one_clear_error():
     cell, params, tape, dh, _ = example("rnn")
     with pytest.raises(ValueError, match="start, stop: expected 0 ≤ start ≤ stop ≤ T = 7, got 2, 8"):
