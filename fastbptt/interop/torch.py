@@ -208,7 +208,7 @@ def flat_layers(cell: Any, values: Any) -> list[Any]:
 def _parts(cell: Any) -> list[tuple[str, Any]]:
     """For every layer and direction the ending of its names, and its cell."""
     first = cell.layers[0]
-    if any(type(part) is not type(first) or replace(part, input_size=first.input_size) != first for part in cell.layers):
+    if any(type(part) is not type(first) or replace(part, input_size=first.input_size) != first for part in cell.layers[1:]):
         raise ValueError(f"cell: expected layers of one kind and one hidden_size, as PyTorch's modules have, got {cell}")
     ways = ("", "_reverse") if cell.bidirectional else ("",)
     return [(f"_l{i}{way}", part) for i, part in enumerate(cell.layers) for way in ways]

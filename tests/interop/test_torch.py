@@ -11,6 +11,7 @@ import pytest
 
 import fastbptt as fb
 from fastbptt import reference
+from fastbptt.cells.cell import Cell
 from fastbptt.interop.torch import batch_first, from_hidden, from_module, from_state_dict, to_hidden, to_state_dict
 from fastbptt.tree import leaves
 
@@ -258,7 +259,7 @@ def test_tensors_that_numpy_cannot_read_are_named():
 
 
 @dataclass(frozen=True)
-class ResetAfter:
+class ResetAfter(Cell):
     input_size: int = 3
     hidden_size: int = 4
     params_type: ClassVar[type] = namedtuple("ResetAfterParams", "U W b b_hn")
@@ -280,7 +281,7 @@ def test_bias_inside_the_reset_stands_alone():
 
 def test_parameters_without_a_place_in_pytorch_are_named():
     @dataclass(frozen=True)
-    class Peephole:
+    class Peephole(Cell):
         params_type: ClassVar[type] = namedtuple("PeepholeParams", "U W b P")
 
     with pytest.raises(ValueError, match="^cell: expected parameters among U, W, b, b_hn, got P in .*Peephole"):
