@@ -95,6 +95,13 @@ def _longest_first(lengths: bytes) -> Array:
     return np.argsort(-np.frombuffer(lengths, np.int64), kind="stable")
 
 
+def read_only(array: Array) -> Array:
+    """A view that cannot be written through."""
+    view: Array = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def longest_first(lengths: Array) -> Array:
     """The sequences by descending length, equal ones in their order; kept for the next call with these lengths."""
     return _longest_first(lengths.tobytes())

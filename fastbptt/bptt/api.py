@@ -92,7 +92,7 @@ def _forward(cell: Any, scans: list[Scan], batch: Batch, initial: Any, seed: int
         return Tape(cell, runs[0].arrays, batch, initial)
     tapes = [Tape(scan.cell, run.arrays, run.batch, own)
              for scan, run, own in zip(scans, runs, cell.flatten(initial), strict=True)]
-    return StackTape(cell, batch, tapes, execution.masks, execution.h)
+    return StackTape(cell, batch, tapes, execution.masks, execution.output())
 
 
 def _forward_within(memory_budget: int | str, cell: Any, scans: list[Scan], batch: Batch, initial: Any, seed: int | None) -> Tape:

@@ -1,13 +1,12 @@
 """The one loop over a plan: every segment through all layers, forward and back, with masks, dropout, clipping and threads."""
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, Batch, Grads, Passes
+from ..arrays import Array, Batch, Grads, Passes, read_only
 from ..engine.shards import enter_threads, leave_threads
 from ..errors import check_array
 from .directions import reverse_batch, reverse_sequences
@@ -29,24 +28,24 @@ class Run(NamedTuple):
 class Scan:
     """One cell of a call, in one direction: what does not change while the call goes on."""
 
-    __slots__ = ("cell", "dtype", "forward_kernel", "backward_kernel", "initial", "params", "reverse", "work")
+    __slots__ = ("cell", "initial", "params", "reverse")
 
     def __init__(self, cell: Any, reverse: bool, params: Any, initial: Any):
         self.cell, self.reverse, self.initial = cell, reverse, tuple(initial)
         self.params = tuple(params if cell.mask is None else cell.apply_mask(params))
-        self.dtype = self.params[0].dtype
-        self.forward_kernel, self.backward_kernel = kernels_of(cell.tape_type, cell.state_type, cell.params_type)
-        hidden = cell.hidden_size
-        self.work = 2 * cell.gates * hidden * (hidden + cell.input_size)
-        """FLOPs of a row's products with W and with U."""
+
+    @property
+    def dtype(self) -> Any:
+        """That of all arrays."""
+        return self.params[0].dtype
 
     def forward(self, batch: Batch, arrays: Any) -> None:
         """All steps of a batch into the arrays of a tape; where it is not the first segment, row 0 has the state before it."""
-        T, B = batch.x.shape[:2]
-        threads, launcher = enter_threads(self.work * T * B, B)
+        B = len(batch.lengths)
+        threads, launcher = enter_threads(self.cell.row_flops * batch.x.shape[0] * B, B)
         try:
-            self.forward_kernel(tuple(arrays), tuple(batch), self.initial, self.params, tuple(self.cell.options), threads,
-                                launcher)
+            kernels_of(self.cell).forward(tuple(arrays), tuple(batch), self.initial, self.params, tuple(self.cell.options),
+                                          threads, launcher)
         finally:
             leave_threads(launcher)
 
@@ -55,19 +54,20 @@ class Scan:
         batch, options = run.batch, self.cell.options
         if clip:
             options = options._replace(clip=clip)
-        T, B = batch.x.shape[:2]
-        threads, launcher = enter_threads(2 * self.work * T * B, len(passes.sequence))
+        flops = 2 * self.cell.row_flops * batch.x.shape[0] * len(batch.lengths)
+        threads, launcher = enter_threads(flops, len(passes.sequence))
         try:
-            self.backward_kernel(sums, grads, errors, tuple(run.arrays), tuple(batch), self.initial, self.params, tuple(options),
-                                 tuple(passes), (last, threads, launcher))
+            kernels_of(self.cell).backward(sums, grads, errors, tuple(run.arrays), tuple(batch), self.initial, self.params,
+                                           tuple(options), tuple(passes), (last, threads, launcher))
         finally:
             leave_threads(launcher)
 
 
 def scans_of(cell: Any, params: Any, initial: Any) -> list[Scan]:
     """The scans of a call: layer after layer, with two directions forward before reverse."""
-    reverse = itertools.cycle((False, True)) if cell.bidirectional else itertools.repeat(False)
-    return list(map(Scan, cell.scans, reverse, cell.flatten(params), cell.flatten(initial)))
+    ways = 2 if cell.bidirectional else 1
+    entries = zip(cell.scans, cell.flatten(params), cell.flatten(initial), strict=True)
+    return [Scan(own, k % ways == 1, part, state) for k, (own, part, state) in enumerate(entries)]
 
 
 class Execution:
@@ -78,12 +78,12 @@ class Execution:
         self.ways = 2 if cell.bidirectional else 1
         self.longest = longest
         """Steps of the longest segment, whose arrays serve one segment after the other; None: one segment, whose arrays stay."""
-        self.buffers = [] if longest is None else [scan.cell.empty_tape(longest, *_rows(scan)) for scan in scans]
+        self.buffers = [] if longest is None else [
+            scan.cell.empty_tape(longest, len(batch.lengths), scan.dtype) for scan in scans]
         self.states: list[Any] = [scan.initial for scan in scans]
         self.checkpoints: list[Any] = []
         self.runs: list[Run] = []
         self.masks: list[Array | None] = []
-        self.h: Any = None
 
     def run(self, actions: Iterable[Action]) -> None:
         """The loop over a plan."""
@@ -111,7 +111,7 @@ class Execution:
         """Room for the steps of a segment, whose first state is the current one."""
         scan = self.scans[k]
         if self.longest is None:
-            return scan.cell.empty_tape(steps, *_rows(scan))
+            return scan.cell.empty_tape(steps, len(self.batch.lengths), scan.dtype)
         states = len(scan.initial)
         arrays = scan.cell.tape_type(*[a[:steps + (i < states)] if a.size else a for i, a in enumerate(self.buffers[k])])
         for saved, first in zip(arrays, self.states[k], strict=False):
@@ -123,13 +123,10 @@ class Execution:
         self.runs, self.masks = [], []
         for k, scan in enumerate(self.scans):
             run = Run(reverse_batch(inputs) if scan.reverse else inputs, self._arrays(k, stop - start))
-            scan.forward(*run)
+            scan.forward(run.batch, run.arrays)
             self.runs.append(run)
-            h = run.arrays[0][1:]
-            if scan.reverse:
-                h = np.concatenate([self.h, reverse_sequences(h, inputs.lengths)], axis=2)
-            self.h = h
             if k < last and k % self.ways == self.ways - 1:      # the layer is complete, and not the last
+                h = self.output()
                 mask = draw_mask(cell, self.seed, k // self.ways, h.shape, start)
                 self.masks.append(mask)
                 inputs = inputs._replace(x=dropped(cell, h, mask))
@@ -137,6 +134,13 @@ class Execution:
         if self.longest is not None:
             self.states = [tuple([a[-1].copy() for a in run.arrays[:len(scan.initial)]])
                            for scan, run in zip(self.scans, self.runs, strict=True)]
+
+    def output(self) -> Array:
+        """h of the last layer that ran, (T, B, H), with two directions (T, B, 2H)."""
+        h: Array = self.runs[-self.ways].arrays[0][1:]
+        if self.ways == 1:
+            return h
+        return np.concatenate([h, reverse_sequences(self.runs[-1].arrays[0][1:], self.batch.lengths)], axis=2)
 
     # ------------------------------------------------------------------ backward
 
@@ -155,8 +159,7 @@ class Execution:
         """dh of the steps of a segment."""
         if isinstance(self.dh, np.ndarray):
             return self.dh if stop - start == len(self.dh) else self.dh[start:stop]
-        h = self.h.view()
-        h.flags.writeable = False       # a function that works in place would spoil the tape
+        h = read_only(self.output())        # a function that works in place would spoil the tape
         return check_array("dh", self.dh(start, stop, h), h.shape, self.scans[0].dtype, self.cell)
 
     def _backward(self, action: Action) -> None:
@@ -204,7 +207,3 @@ class Execution:
             params.append(cell.params_type(*dparams))
             states.append(cell.state_type(*dstate))
         return Grads(self.cell.per_layer(params), self.dx if self.dx.size else None, self.cell.per_layer(states))
-
-
-def _rows(scan: Scan) -> tuple[int, Any]:
-    return scan.initial[0].shape[0], scan.dtype

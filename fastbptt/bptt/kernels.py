@@ -8,7 +8,8 @@ import numpy as np
 
 from ..arrays import NONE, Array, Batch, Errors, Grads, Options, Passes
 from ..cells.backward import scan_segment
-from ..cells.buffers import Dims, Sums, dims_of
+from ..cells.buffers import Sums, dims_of
+from ..cells.form import FORMS
 from ..cells.forward import scan_forward, start_tape
 from ..cells.gradients import add_sums
 from ..cells.pieces import block_steps, longest_of, time_pieces
@@ -26,8 +27,13 @@ class Kernels(NamedTuple):
     """Adds a segment of the steps to `sums`, and with `last` these to the gradients."""
 
 
+def kernels_of(cell: Any) -> Kernels:
+    """The entry points of a cell."""
+    return _kernels_of(cell.tape_type, cell.state_type, cell.params_type)
+
+
 @cache
-def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
+def _kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
     """The entry points for the tuples of a cell."""
 
     @kernel(allocates=False)
@@ -54,34 +60,33 @@ def kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels:
 # ---------------------------------------------------------------------------------------------- what Python plans
 
 
-def _dims(cell: Any, T: int, B: int, dtype: Any) -> Dims:
+def cell_dims(cell: Any, T: int, B: int, dtype: Any) -> Any:
+    """The sizes of a scan of a cell."""
     form = cell.form
-    found: Dims = dims_of(T, B, cell.input_size, cell.hidden_size, form.states, form.layout.columns, NONE[dtype])
-    return found
+    return dims_of(T, B, cell.input_size, cell.hidden_size, form.states, form.layout.columns, NONE[dtype])
 
 
 def segment_unit(cell: Any, batch: Batch, shards: int, dtype: Any) -> int:
     """What the steps of a segment have to be a multiple of, for the same bits as without segments."""
-    d = _dims(cell, batch.x.shape[0], batch.x.shape[1], dtype)
+    d = cell_dims(cell, batch.x.shape[0], batch.x.shape[1], dtype)
     return int(block_steps(time_pieces(shards, longest_of(batch), d, 1, 0), (d.B + shards - 1) // shards, d))
 
 
 @lru_cache(maxsize=64)
-def _sum_shapes(cell: Any, T: int, B: int, dtype: Any, ids: bool, shards: int, single: bool, longest: int,
+def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bool, B: int, shards: int, longest: int,
                 resets: bool) -> tuple[tuple[int, int], ...]:
-    """Shapes of `Sums` (see `input_sum` and `state_sum`)."""
-    form, hidden, like = cell.form, cell.hidden_size, NONE[dtype]
-    Hp = padded(hidden, like)
-    if single:
-        shards = time_pieces(1, longest, _dims(cell, T, B, dtype), 1, 0).number
-    return ((shards, form.layout.input_columns * Hp * (cell.input_size + 1 if ids else padded(cell.input_size + 1, like))),
-            (shards, (form.layout.recurrent * Hp + form.extra_count) * Hp), (shards, form.states * B * hidden * resets))
+    """Shapes of `Sums` (see `input_sum` and `state_sum`); `longest` steps of a single shard whose passes are full, or 0."""
+    form, like = FORMS[params_type], NONE[dtype]
+    lay, Hp = form.layout, padded(hidden, like)
+    if longest:
+        shards = time_pieces(1, longest, dims_of(longest, B, inputs, hidden, form.states, lay.columns, like), 1, 0).number
+    return ((shards, lay.input_columns * Hp * (inputs + 1 if ids else padded(inputs + 1, like))),
+            (shards, (lay.recurrent * Hp + form.extra_count) * Hp), (shards, form.states * B * hidden * resets))
 
 
 def empty_sums(cell: Any, batch: Batch, passes: Passes, dtype: Any) -> tuple[Array, ...]:
     """Zero partial sums for the backward scans over a batch."""
-    T, B = batch.x.shape[:2]
-    single = passes.full and passes.shards == 1
-    shapes = _sum_shapes(cell, T, B, dtype, batch.x.ndim == 2, passes.shards, single, longest_of(batch) if single else 0,
-                         batch.resets.size > 0)
+    longest = longest_of(batch) if passes.full and passes.shards == 1 else 0
+    shapes = _sum_shapes(cell.params_type, cell.input_size, cell.hidden_size, dtype, batch.x.ndim == 2, len(batch.lengths),
+                         passes.shards, longest, batch.resets.size > 0)
     return tuple([np.zeros(shape, dtype) for shape in shapes])

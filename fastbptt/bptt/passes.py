@@ -73,9 +73,9 @@ def _overlapping(lengths: Array, truncation: Truncation, separate: bool) -> Pass
 
 
 @lru_cache(maxsize=16)
-def _planned(lengths: bytes, start: int, T: int, truncation: Truncation, hidden: int, separate: bool) -> Passes:
+def _planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, hidden: int, separate: bool) -> Passes:
     """`plan_passes` by what it depends on."""
-    steps = np.frombuffer(lengths, np.int64)
+    steps, truncation = np.frombuffer(lengths, np.int64), Truncation(horizon, stride)
     longest = int(steps.max())
     if truncation.horizon >= longest and (truncation.stride >= longest or not separate):
         return _full(steps, start, T, hidden)
@@ -98,7 +98,7 @@ def plan_passes(lengths: Array, T: int, truncation: Truncation, hidden: int, sep
         Passes that all reach step 1 add up to a single one, unless what they carry is clipped: then they stay separate.
     """
     plan = _planned if T * lengths.size // truncation.stride <= KEPT_PASSES else _planned.__wrapped__
-    return plan(lengths.tobytes(), start, T, truncation, hidden, separate)
+    return plan(lengths.tobytes(), start, T, truncation.horizon, truncation.stride, hidden, separate)
 
 
 def forget_plans() -> None:

@@ -5,17 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, Batch
+from ..arrays import Array, Batch, read_only
 from ..errors import check_has_cell_state
 from .directions import reverse_sequences
 from .schedule import Schedule
-
-
-def read_only(array: Array) -> Array:
-    """A view that cannot be written through."""
-    view: Array = array.view()
-    view.flags.writeable = False
-    return view
 
 
 class Tape:

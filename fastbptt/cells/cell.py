@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,6 +44,11 @@ class Cell:
         """The arithmetic."""
         return FORMS[self.params_type]
 
+    @cached_property
+    def row_flops(self) -> int:
+        """FLOPs of one step of one sequence: its products with W and with U."""
+        return 2 * self.gates * self.hidden_size * (self.hidden_size + self.input_size)
+
     @property
     def layers(self) -> tuple[Any, ...]:
         """The cell of every layer."""
@@ -63,7 +69,8 @@ class Cell:
 
     def per_layer(self, entries: Iterable[Any]) -> Any:
         """The opposite of `flatten`."""
-        return next(iter(entries))
+        entry, = entries
+        return entry
 
     def apply_mask(self, params: Any) -> Any:
         """The parameters with 0 for connections that do not exist."""

@@ -12,7 +12,7 @@ import pytest
 
 import fastbptt as fb
 from fastbptt import reference as ref
-from fastbptt.bptt.kernels import _dims
+from fastbptt.bptt.kernels import cell_dims
 from fastbptt.bptt.tape import CheckpointTape
 from fastbptt.cells.pieces import TIME_PIECES, TIME_ROWS, time_pieces
 from fastbptt.engine.shards import shard_count
@@ -138,7 +138,7 @@ def test_products_cut_into_pieces_of_time(kind, dtype):
     """One shard does the steps; the products of a block of them are dealt out in pieces."""
     T, B, H = 560, 2, 37
     call = Call(kind, dtype, T, B, 7, H, ragged=True)
-    dims = _dims(call.stack.cells[0], T, B, call.dtype)
+    dims = cell_dims(call.stack.cells[0], T, B, call.dtype)
     assert shard_count(B, H) == 1 and time_pieces(1, T, dims, 1, 0).number == TIME_PIECES
     assert T * B > TIME_ROWS       # more than one block
     call.check(call.forward())

@@ -59,7 +59,7 @@ def test_compile_without_arguments_takes_everything(monkeypatch, capsys):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_compile_compiles_serves_truncated_gradients_too(dtype):
     compile._compile(fb.RNN(3, 4), np.dtype(dtype), ids=False)
-    kernel = kernels_of(fb.RNN.tape_type, fb.RNN.state_type, fb.RNNParams).backward
+    kernel = kernels_of(fb.RNN).backward
     compiled = len(kernel.signatures)
     cell = fb.RNN(5, 6)
     params, x = cell.init(dtype=dtype), np.ones((7, 2, 5), dtype)
