@@ -126,11 +126,12 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     done = check_integer("done", done, 0, "pass the number of updates of earlier calls")
     clip = None if clip is None else check_positive("clip", clip)
     batch_first = check_flag("batch_first", batch_first)
-    at = Fitted(params, optimizer.init(params) if opt_state is None else opt_state, [], state, [])
+    at = Fitted(params, opt_state, [], state, [])
     try:
         for number, batch in enumerate(batches, start=done + 1):
             arguments = _arguments(model, batch, at.state, seed, number, batch_first)
-            at = at._replace(params=check_output_params(model, at.params))
+            checked = check_output_params(model, at.params)
+            at = at._replace(params=checked, opt_state=optimizer.init(checked) if at.opt_state is None else at.opt_state)
             loss, grads, last = model.loss_grad_state(at.params, truncation=truncation, **arguments)
             if not np.isfinite(norm := global_norm(grads)):
                 raise refuse_gradient(number, norm, why_not_finite(model, at.params, arguments))
