@@ -7,8 +7,11 @@ One kernel serves both, nothing in the cached code refers to a threading layer, 
 """
 from __future__ import annotations
 
+import os
+from functools import cache
 from typing import Any
 
+import numba
 from numba.extending import overload
 
 from .compat import PLAIN
@@ -31,4 +34,24 @@ if PLAIN:
 else:
     from .compat.threads import launcher, run_shards
 
-__all__ = ["launcher", "run_shards"]
+__all__ = ["launcher", "run_shards", "start_threads"]
+
+SPINS = "5000"      # some 50 µs, about as long as it takes to wake a thread
+
+
+@cache
+def start_threads() -> None:
+    """Start Numba's threads, with little patience; to be called before anything else asks Numba about them.
+
+    Threads of GNU OpenMP that wait for each other spin for milliseconds before they sleep. Where another process wants the
+    core, the one waited for does not get it meanwhile: calls took forty times as long as on one thread. The library reads
+    how often to spin from the environment, once, when it is loaded; what the user has set stays.
+    """
+    patient = "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ
+    if not patient:
+        os.environ["GOMP_SPINCOUNT"] = SPINS
+    try:
+        numba.get_num_threads()
+    finally:
+        if not patient:
+            del os.environ["GOMP_SPINCOUNT"]

@@ -14,43 +14,32 @@ from numba.extending import intrinsic, lower_builtin, overload, type_callable
 from .compat import PLAIN, arrays
 
 
-def _allocated(shape: types.Type, dtype: Any) -> types.Array:
-    """The type of a new array; `dtype` is that of an array, or a class such as np.int64."""
-    axes = len(shape) if isinstance(shape, types.BaseTuple) else 1
-    return types.Array(dtype.dtype, axes, "C")
-
-
-@intrinsic
-def _empty(ctx, shape, dtype):
-    """A new array of any content."""
-    array = _allocated(shape, dtype)
-    return array(shape, dtype), lambda cx, b, sig, args: arrays.new_array(cx, b, array, shape, args[0])._getvalue()
-
-
-@intrinsic
-def _zeros(ctx, shape, dtype):
-    """A new array of zeros."""
-    array = _allocated(shape, dtype)
-
-    def codegen(cx, b, sig, args):
-        made = arrays.new_array(cx, b, array, shape, args[0])
-        arrays.fill_zeros(b, made)
-        return made._getvalue()
-    return array(shape, dtype), codegen
-
-
-def _plain(function: Any) -> Any:
-    """NumPy's function of that name, by which a call from nopython code is replaced."""
-    def new(shape, dtype):
-        raise NotImplementedError
-
-    @overload(new)
-    def implementation(shape, dtype):
-        return lambda shape, dtype: function(shape, dtype)
+def _fast(zero: bool) -> Any:
+    @intrinsic
+    def new(ctx, shape, dtype):
+        axes = len(shape) if isinstance(shape, types.BaseTuple) else 1
+        array = types.Array(dtype.dtype, axes, "C")
+        return array(shape, dtype), lambda cx, b, sig, args: arrays.new_array(cx, b, array, shape, args[0], zero)
     return new
 
 
-empty, zeros = (_plain(np.empty), _plain(np.zeros)) if PLAIN else (_empty, _zeros)
+def _plain(zero: bool) -> Any:
+    numpy = np.zeros if zero else np.empty
+
+    def new(shape, dtype):
+        return numpy(shape, dtype)
+
+    @overload(new)
+    def implementation(shape, dtype):
+        return lambda shape, dtype: numpy(shape, dtype)
+    return new
+
+
+_new = _plain if PLAIN else _fast
+empty = _new(False)
+"""empty(shape, dtype): a new array of any content; `dtype` is that of an array, or a class such as np.int64."""
+zeros = _new(True)
+"""zeros(shape, dtype): a new array of zeros."""
 
 
 def minimum(a: int, b: int) -> int:

@@ -55,7 +55,7 @@ def enter_threads(flops: float, rows: int) -> tuple[int, int]:
     """
     if flops < (SMALL_FLOPS if rows >= 2 * LEAST_ROWS else SMALL_ALONE_FLOPS):
         return 1, 0
-    threads = int(numba.get_num_threads())
+    threads = get_num_threads()
     if threads == 1 or forked() or not _entered.acquire(blocking=False):
         return 1, 0
     if launcher := fork.launcher():
@@ -95,9 +95,11 @@ def set_num_threads(n: int) -> None:
     if not 1 <= n <= config.NUMBA_NUM_THREADS:
         raise ValueError(f"n: expected 1 … {config.NUMBA_NUM_THREADS} threads, got {n}; "
                          "set NUMBA_NUM_THREADS before the import for more")
+    fork.start_threads()
     numba.set_num_threads(int(n))
 
 
 def get_num_threads() -> int:
     """The number of threads a call from this Python thread may use."""
+    fork.start_threads()
     return int(numba.get_num_threads())

@@ -12,20 +12,18 @@ from ..vectors import I32, I64, alignment, broadcast, call_intrinsic, llvm_vecto
 from .pointers import pointer_to
 
 
-def new_array(cx: Any, b: ir.IRBuilder, array: types.Array, shape: types.Type, given: ir.Value) -> Any:
-    """A new array of any content, as a struct whose `_getvalue()` is its value; counted as one reference.
+def new_array(cx: Any, b: ir.IRBuilder, array: types.Array, shape: types.Type, given: ir.Value, zeros: bool) -> ir.Value:
+    """IR of a new array, of zeros or of any content, counted as one reference.
 
     Numba's `np.empty` compiles a function for each kernel, type and number of axes, which together take as long as the
-    scans. Without `_empty_nd_impl`: `np.empty`.
+    scans. Without `_empty_nd_impl`: `np.empty` and `np.zeros`.
     """
     sizes = cgutils.unpack_tuple(b, given) if isinstance(shape, types.BaseTuple) else [given]
     kinds = shape.types if isinstance(shape, types.BaseTuple) else [shape]
-    return _empty_nd_impl(cx, b, array, [cx.cast(b, n, kind, types.intp) for n, kind in zip(sizes, kinds, strict=True)])
-
-
-def fill_zeros(b: ir.IRBuilder, struct: Any) -> None:
-    """Zeros for what `new_array` made. Without `cgutils.memset`: `np.zeros`."""
-    cgutils.memset(b, struct.data, b.mul(struct.itemsize, struct.nitems), 0)
+    made = _empty_nd_impl(cx, b, array, [cx.cast(b, n, kind, types.intp) for n, kind in zip(sizes, kinds, strict=True)])
+    if zeros:
+        cgutils.memset(b, made.data, b.mul(made.itemsize, made.nitems), 0)
+    return made._getvalue()
 
 
 def flat_view(cx: Any, b: ir.IRBuilder, arr: types.Array, one: types.Array, value: ir.Value) -> ir.Value:

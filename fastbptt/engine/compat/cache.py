@@ -21,13 +21,13 @@ MAGIC = b"fastbptt kernel 1\n"
 
 
 class KernelCache:
-    """What a dispatcher asks for compiled code, in the place of Numba's `FunctionCache`."""
+    """What a dispatcher asks for compiled code, in the place of Numba's `FunctionCache`; counts what it `found`."""
 
     def __init__(self, function: Any, folders: Folders):
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-{function.__code__.co_firstlineno}"
         closure = [cell.cell_contents for cell in function.__closure__ or ()]
         self._code = hashlib.sha256(function.__code__.co_code + dumps(closure)).hexdigest()
-        self._folders = folders
+        self._folders, self.found = folders, 0
         self.cache_path = str(folders.write or folders.read[0]) if folders.read else None
 
     def _key(self, signature: Any, codegen: Any) -> tuple[Any, ...]:
@@ -45,7 +45,9 @@ class KernelCache:
                 try:
                     stored, code = pickle.loads(payload)
                     if stored == key:
-                        return CompileResult._rebuild(target_context, *code)
+                        compiled = CompileResult._rebuild(target_context, *code)
+                        self.found += 1
+                        return compiled
                 except Exception:      # of whatever kind: an entry that cannot be used is compiled anew and replaced
                     continue
         return None

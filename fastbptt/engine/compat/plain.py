@@ -14,7 +14,6 @@ from typing import Any
 import llvmlite.ir as ir
 import numba
 from numba import config
-from numba.core.compiler import Compiler
 
 from ..folder import Folders, warn_not_kept
 from ..switches import dispatcher, jit_enabled
@@ -27,16 +26,20 @@ except ImportError:      # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-class _Compiler(Compiler):
-    """Numba's own pipeline, under NUMBA_DISABLE_JIT=1 as well."""
+def _always() -> dict[str, Any]:
+    """What compiles under NUMBA_DISABLE_JIT=1 as well: Numba's own pipeline, whose name is not documented, in its own way."""
+    if not config.DISABLE_JIT:
+        return {}
+    from numba.core.compiler import Compiler
 
-    def compile_extra(self, function: Any) -> Any:
-        with jit_enabled():
-            return super().compile_extra(function)
+    class Always(Compiler):
+        def compile_extra(self, function: Any) -> Any:
+            with jit_enabled():
+                return super().compile_extra(function)
+    return {"pipeline_class": Always}
 
 
-# Named only where it is needed: the name of the pipeline is not documented, though how to give one is.
-_ALWAYS: dict[str, Any] = {"pipeline_class": _Compiler} if config.DISABLE_JIT else {}
+_ALWAYS = _always()
 
 
 def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, python: bool, forceinline: bool) -> Any:

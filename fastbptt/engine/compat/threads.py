@@ -5,7 +5,6 @@ again for a serial twin. Done without it: the calling thread works alone, with t
 """
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from functools import cache
@@ -17,7 +16,6 @@ import numba
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.ufunc import parallel
 
 from ..switches import jit_enabled
 from ..vectors import I32, I64
@@ -28,17 +26,12 @@ BYTES = pointer_to(ir.IntType(8))
 # Numba's gufunc callback: (pointers, counts, steps, data), for a range of counts[0] indices starting at pointers[0].
 CALLBACK = ir.FunctionType(ir.VoidType(), [pointer_to(BYTES), pointer_to(I64), pointer_to(I64), BYTES])
 LAUNCHER = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [I64] * 3)
-SPINS = "5000"      # some 50 µs, about as long as it takes to wake a thread
-
-
 TESTED = ((0, 61), (0, 68))      # first and last Numba whose `numba_parallel_for` is known to be LAUNCHER
 DECLARED = re.compile(r"declare void @numba_parallel_for\((.*?)\)")
 
 
 def launcher() -> int:
-    """The address of the threading layer's parallel loop, 0 where it cannot be used; starts the layer on its first call."""
-    if not parallel._is_initialized:
-        _start_threads()
+    """The address of the parallel loop of the threading layer, which runs; 0 where it cannot be used."""
     return int(llvm.address_of_symbol("numba_parallel_for") or 0) if _known() else 0
 
 
@@ -72,23 +65,6 @@ def declared() -> list[str]:
     except Exception:      # of whatever kind: then it is not known
         return []
     return ["p" if t.startswith("ptr") or t.endswith("*") else t for t in found[1].split(", ")] if found else []
-
-
-def _start_threads() -> None:
-    """Start Numba's threads, with little patience.
-
-    Threads of GNU OpenMP that wait for each other spin for milliseconds before they sleep. Where another process wants the
-    core, the one waited for does not get it meanwhile: calls took forty times as long as on one thread. The library reads
-    how often to spin from the environment, once, when it is loaded; what the user has set stays.
-    """
-    patient = "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ
-    if not patient:
-        os.environ["GOMP_SPINCOUNT"] = SPINS
-    try:
-        parallel._launch_threads()
-    finally:
-        if not patient:
-            del os.environ["GOMP_SPINCOUNT"]
 
 
 def _callback(cx: Any, module: ir.Module, compiled: Any, data_type: ir.Type, job: Ref) -> ir.Function:
