@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import fastbptt
+
 ENGINE = Path(__file__).resolve().parent
 PACKAGE = ENGINE.parents[1] / "fastbptt"
 COMPAT = PACKAGE / "engine" / "compat"
@@ -18,7 +20,8 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts 
 # What the fast modules take from Numba, but for names that Numba itself keeps in tables of strings: flags, `fndesc`, `dumps`.
 COMPILER = ["_raise_if_finalized", "_final_module", "_get_module_for_linking", "_linking_libraries", "_finalize_final_module",
             "_codegen", "_module_pass_manager", "enable_object_caching", "set_env", "JITCodeLibrary", "func_qualname",
-            "DefaultPassBuilder", "define_nopython_pipeline", "PassManager", "CompilerBase", "_nrt", "_compile_for_args", "add_overload", "get_call_template"]
+            "DefaultPassBuilder", "define_nopython_pipeline", "PassManager", "CompilerBase", "_nrt", "_compile_for_args",
+            "add_overload", "get_call_template"]
 PASSES = ["WithLifting", "InlineClosureLikes", "RewriteSemanticConstants", "DeadBranchPrune", "RewriteDynamicRaises",
           "MakeFunctionToJitFunction", "InlineInlinables", "FindLiterallyCalls", "LiteralUnroll",
           "LiteralPropagationSubPipelinePass", "InlineOverloads", "NopythonRewrites", "AnnotateTypes", "DumpParforDiagnostics"]
@@ -31,7 +34,8 @@ GROUPS = [NAMES[i:i + 10] for i in range(0, len(NAMES), 10)]
 
 
 def run(code, *arguments, **env):
-    done = subprocess.run([sys.executable, *code, *arguments], env={**os.environ, "FASTBPTT_PLAIN": "0", **env},
+    env = {**os.environ, "FASTBPTT_PLAIN": "0", "PYTHONPATH": str(Path(fastbptt.__file__).parents[1]), **env}
+    done = subprocess.run([sys.executable, *code, *arguments], env=env,
                           capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     return done
