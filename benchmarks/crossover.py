@@ -57,10 +57,10 @@ def table() -> str:
     import fastbptt as fb
     from benchmarks.timing import markdown
     from fastbptt.cells import rows as thresholds
-    from fastbptt.engine import shards
+    from fastbptt.engine import threads
 
     thresholds.TIME_FLOPS = 0.0
-    shards.SMALL_FLOPS = shards.SMALL_ALONE_FLOPS = 0
+    threads.SMALL_FLOPS = threads.SMALL_ALONE_FLOPS = 0
     threads = fb.get_num_threads()
     rows = [row for B, H in SHAPES for row in rows_of(fb, B, H, threads)]
     return markdown(["B × H, T", "forward MFLOP", "µs on 1", f"µs on {threads}", "ratio",

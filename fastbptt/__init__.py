@@ -15,7 +15,7 @@ from .bptt.truncation import Truncation
 from .cells.gru import GRU, GRUBeforeParams, GRUParams, GRUState
 from .cells.lstm import LSTM, LSTMParams, LSTMPeepholeParams, LSTMState
 from .cells.rnn import RNN, RNNParams, RNNState
-from .engine.shards import get_num_threads, set_num_threads
+from .engine.threads import get_num_threads, set_num_threads
 from .errors import FileError
 from .training.clip import clip_by_norm, clip_by_value
 from .training.fit import evaluate, fit

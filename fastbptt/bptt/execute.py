@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, Batch, Grads, Passes, read_only
-from ..engine.shards import enter_threads, leave_threads
+from ..engine.threads import enter_threads, leave_threads
 from ..errors import check_array
 from .directions import reverse_batch, reverse_sequences
 from .dropout import draw_mask, dropped
@@ -42,12 +42,12 @@ class Scan:
     def forward(self, batch: Batch, arrays: Any) -> None:
         """All steps of a batch into the arrays of a tape; where it is not the first segment, row 0 has the state before it."""
         B = len(batch.lengths)
-        threads, launcher = enter_threads(self.cell.row_flops * batch.x.shape[0] * B, B)
+        threads, parallel_for = enter_threads(self.cell.row_flops * batch.x.shape[0] * B, B)
         try:
             kernels_of(self.cell).forward(tuple(arrays), tuple(batch), self.initial, self.params, tuple(self.cell.options),
-                                          threads, launcher)
+                                          threads, parallel_for)
         finally:
-            leave_threads(launcher)
+            leave_threads(parallel_for)
 
     def backward(self, run: Run, passes: Passes, sums: Any, grads: Any, errors: Any, clip: float, last: bool) -> None:
         """All passes over a run, added to the partial sums; with `last` these are added to the gradients."""
@@ -55,12 +55,12 @@ class Scan:
         if clip:
             options = options._replace(clip=clip)
         flops = 2 * self.cell.row_flops * batch.x.shape[0] * len(batch.lengths)
-        threads, launcher = enter_threads(flops, len(passes.sequence))
+        threads, parallel_for = enter_threads(flops, len(passes.sequence))
         try:
             kernels_of(self.cell).backward(sums, grads, errors, tuple(run.arrays), tuple(batch), self.initial, self.params,
-                                           tuple(options), tuple(passes), (last, threads, launcher))
+                                           tuple(options), tuple(passes), (last, threads, parallel_for))
         finally:
-            leave_threads(launcher)
+            leave_threads(parallel_for)
 
 
 def scans_of(cell: Any, params: Any, initial: Any) -> list[Scan]:
@@ -180,10 +180,11 @@ class Execution:
 
     def _layer_back(self, i: int, passes: Any, dx: Array, error: Array, first: bool, last: bool) -> None:
         """Both directions of a layer."""
-        ahead, back, H, lengths = 2 * i, 2 * i + 1, self.scans[2 * i].cell.hidden_size, self.batch.lengths
-        self._scan_back(ahead, passes[ahead], dx, np.ascontiguousarray(error[..., :H]), first, last)
+        forward, reverse, H, lengths = 2 * i, 2 * i + 1, self.scans[2 * i].cell.hidden_size, self.batch.lengths
+        self._scan_back(forward, passes[forward], dx, np.ascontiguousarray(error[..., :H]), first, last)
         own = np.zeros_like(dx)
-        self._scan_back(back, passes[back], own, np.ascontiguousarray(reverse_sequences(error[..., H:], lengths)), first, last)
+        dh = np.ascontiguousarray(reverse_sequences(error[..., H:], lengths))
+        self._scan_back(reverse, passes[reverse], own, dh, first, last)
         if dx.size:
             dx += reverse_sequences(own, lengths)
 

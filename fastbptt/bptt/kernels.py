@@ -37,20 +37,20 @@ def _kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels
     """The entry points for the tuples of a cell."""
 
     @kernel(allocates=False)
-    def forward_kernel(tape, batch, initial, params, options, threads, launcher):
+    def forward_kernel(tape, batch, initial, params, options, threads, parallel_for):
         saved, first, given = named(tape, tape_type), named(initial, state_type), named(batch, Batch)
         if given.start == 0:
             start_tape(saved, first)
-        scan_forward(saved, given, first, named(params, params_type), named(options, Options), threads, launcher)
+        scan_forward(saved, given, first, named(params, params_type), named(options, Options), threads, parallel_for)
 
     @kernel(allocates=False)
     def backward_kernel(sums, grads, errors, tape, batch, initial, params, options, passes, call):
         dparams, dx, dstate = grads
         dh, incoming, outgoing = errors
-        last, threads, launcher = call
+        last, threads, parallel_for = call
         saved, first, given, parts = named(tape, tape_type), named(initial, state_type), named(batch, Batch), named(sums, Sums)
         scan_segment(parts, dx, Errors(dh, named(incoming, state_type), named(outgoing, state_type)), saved, given, first,
-                     named(params, params_type), named(options, Options), named(passes, Passes), threads, launcher)
+                     named(params, params_type), named(options, Options), named(passes, Passes), threads, parallel_for)
         if last:
             add_sums(Grads(named(dparams, params_type), dx, named(dstate, state_type)), parts, saved, given, first)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..arrays import Array, Passes, longest_first
 from ..cells.pieces import PASS_ROWS
-from ..engine.shards import MAX_SHARDS, shard_count
+from ..engine.partition import MAX_SHARDS, shard_count
 from .truncation import Truncation, windows
 
 KEPT_PASSES = 2**14      # of the largest plan that is kept for the next call, half a megabyte

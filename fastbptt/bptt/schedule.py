@@ -16,7 +16,8 @@ import numpy as np
 
 from ..arrays import Array, Batch
 from ..cells.pieces import TIME_ROWS
-from ..engine.shards import BLOCK_FLOATS, LEAST_ROWS, MAX_SHARDS, MIN_BLOCK_ROWS, get_num_threads, shard_count
+from ..engine.partition import BLOCK_FLOATS, LEAST_ROWS, MAX_SHARDS, MIN_BLOCK_ROWS, shard_count
+from ..engine.threads import get_num_threads
 from ..errors import check_budget, refuse_budget
 from .kernels import empty_sums, segment_unit
 from .passes import plan_passes

@@ -89,8 +89,8 @@ class StackTape(Tape):
         """(T, B, H): c_t of the last layer, where it is an LSTM; with two directions (T, B, 2H)."""
         if not self.cell.bidirectional:
             return self._scans[-1].c
-        ahead, back = self._scans[-2:]
-        return np.concatenate([ahead.c, reverse_sequences(back.c, self.batch.lengths)], axis=2)
+        forward, reverse = self._scans[-2:]
+        return np.concatenate([forward.c, reverse_sequences(reverse.c, self.batch.lengths)], axis=2)
 
     @property
     def initial(self) -> Any:

@@ -71,7 +71,7 @@ FULL = Truncation(2**62, 2**62)
 def windows(length: int, truncation: Truncation, separate: bool = False) -> Array:
     """(n, 3) int64: end, the end before it, and stop of every pass over a sequence of `length` steps.
 
-    Where the horizon covers the whole sequence, its passes add up to a single one; `separate` keeps them apart.
+    Where the horizon covers the whole sequence, its passes add up to a single one; with `separate` it stays several.
     """
     horizon, stride = min(truncation.horizon, length), min(truncation.stride, length)
     if horizon == length and not separate:

@@ -158,6 +158,6 @@ def _assemble_shard(shard, job):
 
 
 @kernel(allocates=False)
-def assemble(J, by_gate, direct, W, shards, threads, launcher):
+def assemble(J, by_gate, direct, W, shards, threads, parallel_for):
     """J (n, H, H) = Σ_g diag(by_gate[g]) W_g + diag(direct): by_gate (G, n, H), direct (n, H) or (0, 0), W (G·H, H)."""
-    run_shards(_assemble_shard, _Assembly(J, by_gate, direct, W, shards), shards, threads, launcher)
+    run_shards(_assemble_shard, _Assembly(J, by_gate, direct, W, shards), shards, threads, parallel_for)

@@ -9,8 +9,8 @@ from ..engine import simd
 from ..engine.fork import run_shards
 from ..engine.jit import njit
 from ..engine.panels import add_row, copy_row, gather_row
+from ..engine.partition import block_rows, shard_count
 from ..engine.primitives import empty, maximum, minimum
-from ..engine.shards import block_rows, shard_count
 from ..engine.tuples import refer
 from .buffers import ForwardWork, Panels, measure
 from .form import layout
@@ -100,7 +100,7 @@ def step_through(rows, lengths, steps, work, job, d):
     for start in range(0, lengths[0], steps):
         stop = minimum(start + steps, lengths[0])
         m = list_steps(w.indices, rows, lengths, start, stop, d.B)
-        run_shards(prepare, Block(0, m, w, job), pieces.number, pieces.threads, pieces.launcher)
+        run_shards(prepare, Block(0, m, w, job), pieces.number, pieces.threads, pieces.parallel_for)
         first = 0
         for t in range(start, stop):
             while lengths[n - 1] <= t:
@@ -157,7 +157,7 @@ def forward_panels(batch, params, d):
 
 
 @njit(allocates=True)
-def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
+def scan_forward(tape, batch, initial, params, options, threads=1, parallel_for=0):
     """All steps of all sequences.
 
     Parameters
@@ -168,12 +168,12 @@ def scan_forward(tape, batch, initial, params, options, threads=1, launcher=0):
     initial : State of arrays (B, H)
         Where a reset leads back to.
     params, options : the cell's `Params`, `Options`
-    threads, launcher : int
-        How many threads, and the address from `fastbptt.engine.fork.launcher`; without them the calling thread does all.
+    threads, parallel_for : int
+        How many threads, and the address from `fastbptt.engine.fork.parallel_for`; without them the calling thread does all.
     """
     d = measure(params, tape, initial)
     panels = forward_panels(batch, params, d)
     shards = shard_count(d.B, d.H)
-    pieces = time_pieces(shards, longest_of(batch), d, threads, launcher)
+    pieces = time_pieces(shards, longest_of(batch), d, threads, parallel_for)
     run_shards(forward_shard, Forward(shards, pieces, panels, tape, batch, initial, params, options),
-               shards, threads, launcher)
+               shards, threads, parallel_for)

@@ -4,8 +4,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..engine.jit import jitable
+from ..engine.partition import block_rows
 from ..engine.primitives import maximum, minimum
-from ..engine.shards import block_rows
 
 PASS_ROWS = 64       # rows that step back together: their errors stay in the first-level cache
 TIME_PIECES = 4      # pieces of time among which the products of a single shard are dealt out
@@ -14,11 +14,11 @@ TIME_FLOPS = 4e6     # of the products of a call: less is not worth the wait for
 
 
 class TimePieces(NamedTuple):
-    """The products of a block of steps: so many pieces of time, on so many threads of `launcher` (0: the shard's own)."""
+    """The products of a block of steps: so many pieces of time, on so many threads of `parallel_for` (0: the shard's own)."""
 
     number: int
     threads: int
-    launcher: int
+    parallel_for: int
 
 
 @jitable
@@ -28,13 +28,13 @@ def longest_of(batch):
 
 
 @jitable
-def time_pieces(shards, longest, d, threads, launcher):
+def time_pieces(shards, longest, d, threads, parallel_for):
     """Of a single shard, whose steps have to wait for each other, all threads do the products if these are worth the wait.
 
     Depends on the longest sequence as a whole, so that a call over a segment of the steps adds up the same.
     """
     if shards == 1 and 2.0 * longest * d.B * d.row * (d.Hp + 2 * d.I) >= TIME_FLOPS:
-        return TimePieces(TIME_PIECES, threads, launcher)
+        return TimePieces(TIME_PIECES, threads, parallel_for)
     return TimePieces(1, 1, 0)
 
 

@@ -31,7 +31,7 @@ def _block_gates(params):
 
 @njit(allocates=True)
 def pack_forward(params, dims):
-    """W, transposed, as panels of K = H rows; the last gate apart where it has a product of its own."""
+    """W, transposed, as panels of K = H rows; the last gate by itself where it has a product of its own."""
     W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
     shared = block_gates(params)
     vectors = vectors_in(shared * Hp, params.W)
@@ -45,7 +45,7 @@ def pack_forward(params, dims):
 
 @njit(allocates=True)
 def pack_backward(params, dims):
-    """W as panels of K = gates · Hp rows, zero where padded; the last gate apart where it has a product of its own."""
+    """W as panels of K = gates · Hp rows, zero where padded; the last gate by itself where it has a product of its own."""
     W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
     shared, vectors = block_gates(params), vectors_in(dims.Hp, params.W)
     out = empty(gates * Hp * Hp, params.W.dtype)

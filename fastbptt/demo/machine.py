@@ -6,7 +6,7 @@ import os
 import numba
 import numpy as np
 
-from ..engine.shards import get_num_threads
+from ..engine.threads import get_num_threads
 
 
 def machine() -> str:

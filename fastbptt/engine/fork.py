@@ -17,24 +17,24 @@ from numba.extending import overload
 from .compat import PLAIN
 
 if PLAIN:
-    def launcher() -> int:
+    def parallel_for() -> int:
         """0: the calling thread does all."""
         return 0
 
-    def run_shards(function: Any, job: Any, count: int, threads: int, launcher: int) -> None:
+    def run_shards(function: Any, job: Any, count: int, threads: int, parallel_for: int) -> None:
         """function(shard, job) for shard = 0 … count−1, one after the other."""
 
     # Inlined, as a function that is passed on is an address, and code with addresses in it cannot be kept on disk.
     @overload(run_shards, inline="always")
-    def _run_shards(function, job, count, threads, launcher):
-        def loop(function, job, count, threads, launcher):
+    def _run_shards(function, job, count, threads, parallel_for):
+        def loop(function, job, count, threads, parallel_for):
             for shard in range(count):
                 function(shard, job)
         return loop
 else:
-    from .compat.threads import launcher, run_shards
+    from .compat.threads import parallel_for, run_shards
 
-__all__ = ["launcher", "run_shards", "start_threads"]
+__all__ = ["parallel_for", "run_shards", "start_threads"]
 
 SPINS = "5000"      # some 50 µs, about as long as it takes to wake a thread
 

@@ -15,8 +15,9 @@ from .fork import run_shards
 from .gemm import columns_times_panels, rows_times_panels
 from .jit import kernel, njit
 from .panels import pack_rows, padded, vectors_in
+from .partition import LEAST_ROWS, MAX_SHARDS
 from .primitives import empty, minimum
-from .shards import LEAST_ROWS, MAX_SHARDS, enter_threads, leave_threads
+from .threads import enter_threads, leave_threads
 
 BLOCK = 256        # rows of a block: of C in a product of rows, of the sum in a product over rows
 WORTH_FORKING = 4_000_000      # multiply-adds, about a tenth of a millisecond
@@ -70,21 +71,21 @@ def _columns_shard(shard, job):
 
 
 @kernel
-def _rows_product(A, B, shards, threads, launcher):
+def _rows_product(A, B, shards, threads, parallel_for):
     K, M = B.shape
     width = padded(M, B)
     panels = empty(K * width, B.dtype)
     pack_rows(panels, 0, K, 0, simd.flat(B), 0, K, K, M, vectors_in(width, B))
     C = empty((A.shape[0], width), B.dtype)
-    run_shards(_rows_shard, _Rows(C, A, panels, shards), shards, threads, launcher)
+    run_shards(_rows_shard, _Rows(C, A, panels, shards), shards, threads, parallel_for)
     return C
 
 
 @kernel
-def _columns_product(A, B, shards, threads, launcher):
+def _columns_product(A, B, shards, threads, parallel_for):
     M, width = A.shape[1], padded(B.shape[1], B)
     C, panels = empty((shards, M, width), B.dtype), empty((shards, BLOCK * width), B.dtype)
-    run_shards(_columns_shard, _Columns(C, A, B, panels, shards), shards, threads, launcher)
+    run_shards(_columns_shard, _Columns(C, A, B, panels, shards), shards, threads, parallel_for)
     for s in range(1, shards):
         for i in range(M):
             for j in range(width):
@@ -97,18 +98,18 @@ def _shards(rows: int) -> int:
 
 
 def _threads(products: int, shards: int) -> tuple[int, int]:
-    """Threads and launcher: a call is short, so one that would end within a few forks stays on its thread."""
+    """Threads and parallel_for: a call is short, so one that would end within a few forks stays on its thread."""
     return (1, 0) if shards == 1 or products < WORTH_FORKING else enter_threads(2 * products, 2 * LEAST_ROWS)
 
 
 def times(A: Array, B: Array) -> Array:
     """A (N, K) B (K, M), both of one float dtype and C-contiguous."""
     shards = _shards(A.shape[0])
-    threads, launcher = _threads(A.size * B.shape[1], shards)
+    threads, parallel_for = _threads(A.size * B.shape[1], shards)
     try:
-        C: Array = _rows_product(canonical(A, A.dtype), canonical(B, B.dtype), shards, threads, launcher)
+        C: Array = _rows_product(canonical(A, A.dtype), canonical(B, B.dtype), shards, threads, parallel_for)
     finally:
-        leave_threads(launcher)
+        leave_threads(parallel_for)
     return C if C.shape[1] == B.shape[1] else np.ascontiguousarray(C[:, :B.shape[1]])
 
 
@@ -117,9 +118,9 @@ def over_rows(A: Array, B: Array) -> Array:
     M, shards = A.shape[1], _shards(A.shape[0])
     if M % 4:
         A = np.concatenate([A, np.zeros((A.shape[0], -M % 4), A.dtype)], axis=1)
-    threads, launcher = _threads(A.size * B.shape[1], shards)
+    threads, parallel_for = _threads(A.size * B.shape[1], shards)
     try:
-        C: Array = _columns_product(canonical(A, A.dtype), canonical(B, B.dtype), shards, threads, launcher)
+        C: Array = _columns_product(canonical(A, A.dtype), canonical(B, B.dtype), shards, threads, parallel_for)
     finally:
-        leave_threads(launcher)
+        leave_threads(parallel_for)
     return np.ascontiguousarray(C[:M, :B.shape[1]])

@@ -10,7 +10,7 @@ from ..tree import first_array
 from .arrays import check_array, is_array, read_array, shape_text
 from .values import FLOATS, check_integer, check_number
 
-LARGEST = 2**40      # bytes of one array; more is a slip of the pen, refused before anything is allocated
+LARGEST = 2**40      # bytes of one array; more is a mistake, refused before anything is allocated
 
 
 def is_stack(cell: Any) -> bool:
@@ -151,7 +151,7 @@ def check_seed(cell: Any, seed: Any) -> int | None:
 def check_one_direction(cell: Any, what: str) -> None:
     """Refuse two directions, where the past does not determine the state."""
     if getattr(cell, "bidirectional", False):
-        raise ValueError(f"cell: expected one direction for {what}, got {cell}; its states hang on all steps, later ones too")
+        raise ValueError(f"cell: expected one direction for {what}, got {cell}; its states depend on all steps, later ones too")
 
 
 def check_computed_by(library: str, kind: str, cell: Any, fields: Sequence[str], options: dict[str, tuple[Any, ...]]) -> None:

@@ -39,7 +39,7 @@ def by_lag(steps: StackSteps, errors: Array) -> Iterator[Any]:
 
 
 def lag_gradients(cell: Any, params: Any, tape: Any, dh: Any, max_lag: int) -> Any:
-    """The gradients of the parameters, parted by the distance of the error: entry j is from errors injected j steps later.
+    """The gradients of the parameters, separated by the distance of the error: entry j is from errors injected j steps later.
 
     ∂L/∂W = Σ_j Σ_k (∂L_{k+j}/∂h_{k+j}) (∂h_{k+j}/∂h_k) (∂⁺h_k/∂W). Entries 0 … h−1 add up to `Truncation(h, 1)`, all T of them
     to the full gradient.

@@ -21,7 +21,7 @@ BURST = 10.0
 SATURATED_SLOPE = 0.05       # of the steepest slope of σ: below, a unit counts as saturated at that step
 SATURATED_SHARE = 0.9        # of the steps: a unit saturated at so many is listed
 STAGNANT = 1e-6              # ‖η ∂L/∂θ‖ / ‖θ‖ below which an update does not move the parameters
-JUMPING = 0.1                # and above which it throws them about
+JUMPING = 0.1                # above it, they jump
 SHORT_HORIZON = 0.5          # of T: a window this short is recommended
 
 

@@ -28,7 +28,7 @@ class ModelParams(NamedTuple):
 
 
 class _Counted(NamedTuple):
-    """The steps whose loss counts, in the order of time: their places in (T, B), factors and targets."""
+    """The steps whose loss counts, in the order of time: their indices in (T, B), factors and targets."""
 
     t: Array
     b: Array

@@ -15,7 +15,7 @@ from fastbptt import reference as ref
 from fastbptt.bptt.kernels import cell_dims
 from fastbptt.bptt.tape import CheckpointTape
 from fastbptt.cells.pieces import TIME_PIECES, TIME_ROWS, time_pieces
-from fastbptt.engine.shards import shard_count
+from fastbptt.engine.partition import shard_count
 
 KINDS = {"rnn": fb.RNN, "gru_after": fb.GRU, "gru_before": partial(fb.GRU, reset="before"), "lstm": fb.LSTM,
          "lstm_peephole": partial(fb.LSTM, peephole=True)}

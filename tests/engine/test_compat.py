@@ -97,15 +97,15 @@ assert PLAIN and "takes 3 positional arguments" in FAULT, FAULT
 
 THREADS = SMALL + """
 import small_kernels
-from fastbptt.engine import fork, shards
+from fastbptt.engine import fork, threads
 from fastbptt.engine.compat import PLAIN, threads
 assert not PLAIN
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    count, launcher = shards.enter_threads(1e12, 1000)
-small_kernels.check(count, launcher)
-shards.leave_threads(launcher)
-print(count, launcher != 0, len(said))
+    count, parallel_for = threads.enter_threads(1e12, 1000)
+small_kernels.check(count, parallel_for)
+threads.leave_threads(parallel_for)
+print(count, parallel_for != 0, len(said))
 """
 
 

@@ -21,7 +21,7 @@ from fastbptt.engine import fork, products
 from fastbptt.tree import leaves
 
 MOST = 3
-PARALLEL_LOOP = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3)      # `fork.LAUNCHER`
+PARALLEL_LOOP = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3)      # `fork.PARALLEL_FOR`
 
 
 def draw(*shape, seed=0, dtype=np.float32):
@@ -99,7 +99,7 @@ def test_a_small_call_stays_on_its_thread(found):
 
 def measure():
     """For every call how many threads each of its parallel loops was given, by the number allowed; whether the bits agree."""
-    layer, noted = fork.launcher(), []
+    layer, noted = fork.parallel_for(), []
     loop = PARALLEL_LOOP(layer)
 
     @PARALLEL_LOOP
@@ -113,7 +113,7 @@ def measure():
         return [a.tobytes() for a in leaves((call(),))], list(noted)
 
     if layer:
-        fork.launcher = lambda: ctypes.cast(note, ctypes.c_void_p).value
+        fork.parallel_for = lambda: ctypes.cast(note, ctypes.c_void_p).value
     calls = {}
     for name, call in CALLS.items():
         results = [made(call, n) for n in range(1, MOST + 1)]

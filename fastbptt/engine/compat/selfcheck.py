@@ -72,8 +72,8 @@ def _shard(shard, job):
 
 
 @_made
-def _whole(job, count, threads, launcher):
-    run_shards(_shard, refer(Job(_flat(job.x), job.out, 1)), count, threads, launcher)
+def _whole(job, count, threads, parallel_for):
+    run_shards(_shard, refer(Job(_flat(job.x), job.out, 1)), count, threads, parallel_for)
 
 
 def _kernel(values, n):

@@ -25,12 +25,12 @@ from .references import Ref, written
 BYTES = pointer_to(ir.IntType(8))
 # Numba's gufunc callback: (pointers, counts, steps, data), for a range of counts[0] indices starting at pointers[0].
 CALLBACK = ir.FunctionType(ir.VoidType(), [pointer_to(BYTES), pointer_to(I64), pointer_to(I64), BYTES])
-LAUNCHER = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [I64] * 3)
-TESTED = ((0, 61), (0, 68))      # first and last Numba whose `numba_parallel_for` is known to be LAUNCHER
+PARALLEL_FOR = ir.FunctionType(ir.VoidType(), [BYTES] * 5 + [I64] * 3)
+TESTED = ((0, 61), (0, 68))      # first and last Numba whose `numba_parallel_for` is known to be PARALLEL_FOR
 DECLARED = re.compile(r"declare void @numba_parallel_for\((.*?)\)")
 
 
-def launcher() -> int:
+def parallel_for() -> int:
     """The address of the parallel loop of the threading layer, which runs; 0 where it cannot be used."""
     return int(llvm.address_of_symbol("numba_parallel_for") or 0) if _known() else 0
 
@@ -86,8 +86,8 @@ def _callback(cx: Any, module: ir.Module, compiled: Any, data_type: ir.Type, job
 
 
 @intrinsic
-def run_shards(ctx, function, job, count, threads, launcher):
-    """function(shard, job) for shard = 0 … count−1, spread over `threads` threads; here if launcher = 0 or count = 1.
+def run_shards(ctx, function, job, count, threads, parallel_for):
+    """function(shard, job) for shard = 0 … count−1, spread over `threads` threads; here if parallel_for = 0 or count = 1.
 
     The arguments are a NamedTuple, or the address of one, which is what `function` sees.
 
@@ -118,7 +118,7 @@ def run_shards(ctx, function, job, count, threads, launcher):
             with here:
                 b.call(callback, [pointers, counts, steps, raw])
             with forked:
-                layer = b.inttoptr(address, LAUNCHER.as_pointer())
+                layer = b.inttoptr(address, PARALLEL_FOR.as_pointer())
                 b.call(layer, [b.bitcast(callback, BYTES), b.bitcast(pointers, BYTES), b.bitcast(counts, BYTES),
                                b.bitcast(steps, BYTES), raw, I64(0), I64(1), n_threads])
         with b.if_then(b.icmp_signed("!=", load(b, flag, I32), I32(0)), likely=False):

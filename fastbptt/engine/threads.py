@@ -1,9 +1,4 @@
-"""How a call is cut into independent pieces: by the shapes alone, never by the number of threads.
-
-A shard is a set of rows (sequences, or passes of truncated BPTT) that goes through the whole of its call by itself: its
-own states, its own partial sums, added afterwards in the order of the shards. So the results have the same bits for one
-thread and for many.
-"""
+"""Who works on the pieces of a call: the calling thread alone, or Numba's threads with it."""
 from __future__ import annotations
 
 import os
@@ -14,30 +9,11 @@ import numpy as np
 from numba import config
 
 from . import fork
-from .jit import jitable
-from .primitives import maximum, minimum
+from .partition import LEAST_ROWS
 
-MAX_SHARDS = 8
-LEAST_ROWS = 4             # rows that make a shard: fewer leave the registers of a product half empty
 # Below so many FLOPs a call is over before a second thread has woken up (measured: docs/performance.md).
 SMALL_FLOPS = 1_500_000
 SMALL_ALONE_FLOPS = 4_000_000      # the same for so few rows that only products are left to other threads
-BLOCK_FLOATS = 32_768      # floats of one working buffer of a block of steps: 128 KiB, a quarter of a usual L2
-MIN_BLOCK_ROWS = 256       # rows of a block at least: the sums over rows reload C once per block
-
-
-@jitable
-def shard_count(rows, hidden):
-    """Shards for `rows` rows: enough rows in each that reading the weights once per step is paid for."""
-    least = LEAST_ROWS if hidden <= 160 else 8 if hidden <= 320 else 32
-    return maximum(1, minimum(MAX_SHARDS, rows // least))
-
-
-@jitable
-def block_rows(width):
-    """Rows (steps times sequences) of one block, whose working rows are `width` floats wide."""
-    return maximum(MIN_BLOCK_ROWS, BLOCK_FLOATS // width)
-
 
 _main_pid = os.getpid()
 _entered = threading.Lock()      # held while a parallel region runs: the layers that cannot be entered twice never are
@@ -49,24 +25,24 @@ def forked() -> bool:
 
 
 def enter_threads(flops: float, rows: int) -> tuple[int, int]:
-    """(threads, launcher) for a call of so much work on so many rows: (1, 0) where this thread does it alone.
+    """(threads, parallel_for) for a call of so much work on so many rows: (1, 0) where this thread does it alone.
 
-    A launcher other than 0 is held by this call until `leave_threads`.
+    A parallel_for other than 0 is held by this call until `leave_threads`.
     """
     if flops < (SMALL_FLOPS if rows >= 2 * LEAST_ROWS else SMALL_ALONE_FLOPS):
         return 1, 0
     threads = get_num_threads()
     if threads == 1 or forked() or not _entered.acquire(blocking=False):
         return 1, 0
-    if launcher := fork.launcher():
-        return threads, launcher
+    if parallel_for := fork.parallel_for():
+        return threads, parallel_for
     _entered.release()
     return 1, 0
 
 
-def leave_threads(launcher: int) -> None:
+def leave_threads(parallel_for: int) -> None:
     """Ends what `enter_threads` began."""
-    if launcher:
+    if parallel_for:
         _entered.release()
 
 
