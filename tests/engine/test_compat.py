@@ -97,14 +97,14 @@ assert PLAIN and "takes 3 positional arguments" in FAULT, FAULT
 
 THREADS = SMALL + """
 import small_kernels
-from fastbptt.engine import fork, threads
+from fastbptt.engine.threads import enter_threads, leave_threads
 from fastbptt.engine.compat import PLAIN, threads
 assert not PLAIN
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    count, parallel_for = threads.enter_threads(1e12, 1000)
+    count, parallel_for = enter_threads(1e12, 1000)
 small_kernels.check(count, parallel_for)
-threads.leave_threads(parallel_for)
+leave_threads(parallel_for)
 print(count, parallel_for != 0, len(said))
 """
 
