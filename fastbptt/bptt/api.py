@@ -19,9 +19,9 @@ from ..errors import (
     check_tape,
 )
 from ..tree import first_array
+from .checkpoints import schedule_for
 from .execute import Execution, Run, Scan, scans_of
 from .plan import FORWARD, Action, plan_backward, plan_checkpoints, plan_segments
-from .schedule import schedule_for
 from .tape import CheckpointTape, StackTape, Tape
 from .truncation import FULL, Truncation
 
@@ -48,7 +48,7 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
         Seed of the dropout of a Stack; none is dropped without it.
     memory_budget : int or str, optional
         Bytes, or "N KiB", "N MiB", "N GiB", that forward and backward may take beside their inputs and results: the tape then
-        keeps a few states, and backward computes the others again (`fastbptt.bptt.schedule`). Full BPTT in one direction.
+        keeps a few states, and backward computes the others again (`fastbptt.bptt.checkpoints`). Full BPTT in one direction.
 
     Returns
     -------

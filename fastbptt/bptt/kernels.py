@@ -12,7 +12,7 @@ from ..cells.buffers import Sums, dims_of
 from ..cells.form import FORMS
 from ..cells.forward import scan_forward, start_tape
 from ..cells.gradients import add_sums
-from ..cells.pieces import block_steps, longest_of, time_pieces
+from ..cells.time_blocks import block_steps, longest_of, time_pieces
 from ..engine.jit import kernel
 from ..engine.panels import padded
 from ..engine.tuples import named

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..arrays import Array, Passes, longest_first
-from ..cells.pieces import PASS_ROWS
+from ..cells.time_blocks import PASS_ROWS
 from ..engine.partition import MAX_SHARDS, shard_count
 from .truncation import Truncation, windows
 

@@ -2,7 +2,7 @@
 
 One cell is a stack of one. Without a memory budget a call is a single segment: forward is one action; backward is one
 action, or for a truncated stack one for each group of ends. With a budget the steps are cut into segments, and the actions
-that compute states again come between those that go back (`schedule.py`).
+that compute states again come between those that go back (`checkpoints.py`).
 """
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from ..arrays import Array, Passes
 from ..errors import check_one_direction
+from .checkpoints import Schedule
 from .passes import joint_passes, plan_passes
-from .schedule import Schedule
 from .truncation import FULL, Truncation
 
 SAVE = "save"

@@ -7,8 +7,8 @@ import numpy as np
 
 from ..arrays import Array, Batch, read_only
 from ..errors import check_has_cell_state
+from .checkpoints import Schedule
 from .directions import reverse_sequences
-from .schedule import Schedule
 
 
 class Tape:

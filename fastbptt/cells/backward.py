@@ -25,10 +25,10 @@ from .gradients import (
     unit_products,
 )
 from .inputs import pack_input_gradient
-from .pieces import PASS_ROWS, Block, block_steps, longest_of, time_pieces
 from .recurrent import pack_backward
 from .states import clip_errors, leave_at_reset, leave_at_start, load_state, pass_through, steps_here
 from .step import step_backward
+from .time_blocks import PASS_ROWS, Block, block_steps, longest_of, time_pieces
 
 
 class Backward(NamedTuple):

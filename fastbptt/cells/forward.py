@@ -15,10 +15,10 @@ from ..engine.tuples import refer
 from .buffers import ForwardWork, Panels, measure
 from .form import layout
 from .inputs import input_rows, pack_inputs
-from .pieces import Block, block_steps, longest_of, time_pieces
 from .recurrent import pack_forward
 from .states import load_state, steps_here
 from .step import step_forward
+from .time_blocks import Block, block_steps, longest_of, time_pieces
 
 
 class Forward(NamedTuple):

@@ -8,8 +8,8 @@ from ..engine.primitives import maximum, minimum, zeros
 from ..engine.tuples import refer
 from .buffers import BackwardWork, Sums, measure
 from .inputs import add_input_sum, input_errors, input_gradients, input_sum
-from .pieces import longest_of, time_pieces
 from .recurrent import add_state_sum, state_gradients, state_sum
+from .time_blocks import longest_of, time_pieces
 
 
 @njit(forceinline=True)

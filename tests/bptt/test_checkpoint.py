@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastbptt as fb
-from fastbptt.bptt.schedule import plan_schedule
+from fastbptt.bptt.checkpoints import plan_schedule
 from fastbptt.tree import leaves
 
 CELLS = {"rnn": fb.RNN(3, 9, leak=0.5), "gru": fb.GRU(3, 9), "lstm": fb.LSTM(3, 9)}

@@ -14,7 +14,7 @@ import fastbptt as fb
 from fastbptt import reference as ref
 from fastbptt.bptt.kernels import cell_dims
 from fastbptt.bptt.tape import CheckpointTape
-from fastbptt.cells.pieces import TIME_PIECES, TIME_ROWS, time_pieces
+from fastbptt.cells.time_blocks import TIME_PIECES, TIME_ROWS, time_pieces
 from fastbptt.engine.partition import shard_count
 
 KINDS = {"rnn": fb.RNN, "gru_after": fb.GRU, "gru_before": partial(fb.GRU, reset="before"), "lstm": fb.LSTM,

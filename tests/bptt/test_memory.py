@@ -9,7 +9,7 @@ from numba.core.runtime import _nrt_python, rtsys
 
 import fastbptt as fb
 from fastbptt.bptt.passes import forget_plans
-from fastbptt.cells.pieces import TIME_PIECES
+from fastbptt.cells.time_blocks import TIME_PIECES
 from fastbptt.engine.partition import MAX_SHARDS
 
 FORMS = {"full": None, "chunks": fb.Truncation.chunks(16), "window": fb.Truncation(16), "mixture": fb.Truncation(16, 4)}

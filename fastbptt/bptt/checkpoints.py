@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, Batch
-from ..cells.pieces import TIME_ROWS
+from ..cells.time_blocks import TIME_ROWS
 from ..engine.partition import BLOCK_FLOATS, LEAST_ROWS, MAX_SHARDS, MIN_BLOCK_ROWS, shard_count
 from ..engine.threads import get_num_threads
 from ..errors import check_budget, refuse_budget
