@@ -21,13 +21,16 @@ MAGIC = b"fastbptt kernel 1\n"
 
 
 class KernelCache:
-    """What a dispatcher asks for compiled code, in the place of Numba's `FunctionCache`; counts what it `found`."""
+    """What a dispatcher asks for compiled code, in the place of Numba's `FunctionCache`.
+
+    `found` counts what was read; `refused` says that something could not be kept.
+    """
 
     def __init__(self, function: Any, folders: Folders):
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-{function.__code__.co_firstlineno}"
         closure = [cell.cell_contents for cell in function.__closure__ or ()]
         self._code = hashlib.sha256(function.__code__.co_code + dumps(closure)).hexdigest()
-        self._folders, self.found = folders, 0
+        self._folders, self.found, self.refused = folders, 0, False
         self.cache_path = str(folders.write or folders.read[0]) if folders.read else None
 
     def _key(self, signature: Any, codegen: Any) -> tuple[Any, ...]:
@@ -54,7 +57,8 @@ class KernelCache:
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
         """Keep compiled code; where that is not possible, say so once."""
-        if compiled.library.has_dynamic_globals:      # addresses of this process
+        if compiled.library.has_dynamic_globals:      # addresses of this process, as NUMBA_OPT=0 leaves them in the code
+            self.refused = True
             return
         if self._folders.write is None:
             warn_not_kept("no folder can be written")

@@ -86,6 +86,8 @@ class _Kernel:
 
     def _compile(self, signature: tuple[Any, ...]) -> None:
         """Load or compile; where the cache fails, remove what it has of this function, then do without."""
+        if self._folder is None:
+            warn_not_kept("no folder can be written")
         for attempt in ("cached", "emptied", "without"):
             try:
                 with _alone_in(self._folder):
