@@ -159,6 +159,28 @@ def test_budget_is_kept(mapped, tmp_path):
     assert grads.x.shape == x.shape and peak <= 2**23
 
 
+@pytest.mark.parametrize("cell", [fb.RNN(8, 128), fb.GRU(8, 96), fb.LSTM(8, 96), fb.Stack([fb.RNN(8, 64), fb.RNN(64, 96)])],
+                         ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize(("T", "B"), [(4000, 1), (800, 9)])
+def test_the_least_budget_is_kept_and_not_far_off(cell, T, B):
+    """The sums of the gradients and the weights are a large part of it."""
+    params = cell.init(seed=0)
+    x, dh = np.zeros((T, B, 8), np.float32), np.ones((T, B, cell.hidden_size), np.float32)
+    budget = least_budget(lambda budget: fb.forward(cell, params, x, memory_budget=budget))
+
+    def both():
+        return fb.backward(cell, params, fb.forward(cell, params, x, memory_budget=budget), dh)
+
+    both()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    both()
+    peak = tracemalloc.get_traced_memory()[1] - before - x.nbytes - sum(a.nbytes for a in leaves(params))
+    tracemalloc.stop()
+    assert budget / 3 < peak <= budget
+
+
 @pytest.mark.parametrize(("call", "message"), [
     (lambda c, p, x: fb.forward(c, p, x, memory_budget=10), "memory_budget: expected at least [0-9]+ bytes"),
     (lambda c, p, x: fb.forward(c, p, x, memory_budget="64 MB"), "memory_budget: expected bytes, or"),
