@@ -37,6 +37,12 @@ def test_orthogonal_is_uniform_over_the_group():
     assert np.abs(drawn.mean(axis=0)).max() < 0.06
 
 
+@pytest.mark.parametrize("make_cell", [fb.RNN, fb.GRU, fb.LSTM])
+def test_by_default_orthogonal_with_gain_1(make_cell):
+    for block in make_cell(3, 8).init(dtype=np.float64).W.reshape(-1, 8, 8):
+        np.testing.assert_allclose(block @ block.T, np.eye(8), atol=1e-12)
+
+
 def test_a_weak_cycle_is_scaled_and_none_is_not():
     lower, cycle = np.tri(3, k=-1), np.array([[0, 1.0], [1e-4, 0]])
     assert np.array_equal(init.with_radius(lower, 2.0), lower)
