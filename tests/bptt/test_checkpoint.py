@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 import fastbptt as fb
+from fastbptt.bptt import checkpoints
 from fastbptt.bptt.checkpoints import plan_schedule
+from fastbptt.bptt.kernels import empty_sums
+from fastbptt.bptt.passes import plan_passes
+from fastbptt.bptt.truncation import FULL
 from fastbptt.tree import leaves
 
 CELLS = {"rnn": fb.RNN(3, 9, leak=0.5), "gru": fb.GRU(3, 9), "lstm": fb.LSTM(3, 9)}
@@ -120,6 +124,33 @@ def test_options_of_the_vanilla_rnn(changed):
         assert not want.params.W[~cell.mask].any() and want.params.W[cell.mask].all()
 
 
+def test_a_segment_with_as_many_steps_as_inputs():
+    cell = fb.RNN(64, 9)
+    params, x, state, dh, _ = data(cell, 600, 17)
+    tape, small = in_segments(cell, params, x, state)
+    assert small.schedule.segment == cell.input_size
+    assert_same_bits(fb.backward(cell, params, small, dh), fb.backward(cell, params, tape, dh))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_what_does_not_depend_on_the_schedule_is_counted_once(name, monkeypatch):
+    """Sums for every shard, the weights, working buffers; and of a step the tape, of a state its arrays."""
+    seen = {}
+    names = "T", "unit", "budget", "step", "state", "fixed"
+    monkeypatch.setattr(checkpoints, "plan_schedule", lambda *numbers: seen.update(zip(names, numbers, strict=True)))
+    cell, (T, B) = CELLS[name], (700, 17)
+    params, x, *_ = data(cell, T, B)
+    tape = fb.forward(cell, params, x)
+    checkpoints.schedule_for(cell, [params], tape.batch, 1000)
+    passes = plan_passes(tape.batch.lengths, T, FULL, 9)
+    sums = sum(a.nbytes for a in empty_sums(cell, tape.batch, passes, x.dtype))
+    weights = sum(a.nbytes for a in params)
+    assert seen["fixed"] - checkpoints._working_bytes(cell, B, T, x.dtype) == sums + weights
+    states = cell.form.states
+    assert seen["state"] == states * B * 9 * 8 and seen["budget"] == 1000 and seen["T"] == T
+    assert seen["step"] == sum(a.nbytes // (T + 1 if i < states else T) for i, a in enumerate(tape.arrays)) + B * 9 * 8
+
+
 def test_many_levels_have_the_same_bits():
     cell = CELLS["rnn"]
     params, x, state, dh, _ = data(cell, 3000, 9, dtype=np.float32)
@@ -157,6 +188,28 @@ def test_budget_is_kept(mapped, tmp_path):
     peak = tracemalloc.get_traced_memory()[1] - before - results
     tracemalloc.stop()
     assert grads.x.shape == x.shape and peak <= 2**23
+
+
+@pytest.mark.parametrize("cell", [fb.RNN(8, 128), fb.GRU(8, 96), fb.LSTM(8, 96), fb.Stack([fb.RNN(8, 64), fb.RNN(64, 96)])],
+                         ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize(("T", "B"), [(4000, 1), (800, 9)])
+def test_the_least_budget_is_kept_and_not_far_off(cell, T, B):
+    """The sums of the gradients and the weights are a large part of it."""
+    params = cell.init(seed=0)
+    x, dh = np.zeros((T, B, 8), np.float32), np.ones((T, B, cell.hidden_size), np.float32)
+    budget = least_budget(lambda budget: fb.forward(cell, params, x, memory_budget=budget))
+
+    def both():
+        return fb.backward(cell, params, fb.forward(cell, params, x, memory_budget=budget), dh)
+
+    both()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    both()
+    peak = tracemalloc.get_traced_memory()[1] - before - x.nbytes - sum(a.nbytes for a in leaves(params))
+    tracemalloc.stop()
+    assert budget / 3 < peak <= budget
 
 
 @pytest.mark.parametrize(("call", "message"), [

@@ -143,6 +143,7 @@ def test_dropout_follows_the_seed_and_keeps_the_mean():
     h = [fb.forward(stack, params, x, state, seed=seed).h for seed in (1, 1, 2, None)]
     assert np.array_equal(h[0], h[1]) and not np.array_equal(h[0], h[2])
     assert np.array_equal(h[3], fb.forward(fb.Stack(stack.cells), params, x, state, seed=1).h)
+    assert fb.forward(fb.Stack(stack.cells), params, x, state, seed=1).masks == [None, None]
     tape = fb.forward(stack, params, x, state, seed=1)
     assert abs(tape.masks[0].mean() - 0.75) < 0.02 and tape.masks[1] is None
     assert_close(tape.layers[1].batch.x, tape.layers[0].h * tape.masks[0] / 0.75)

@@ -7,6 +7,7 @@ import pytest
 import fastbptt as fb
 from fastbptt import reference as ref
 from fastbptt.flow.lyapunov import first_directions
+from fastbptt.flow.stack import StackSteps
 
 T, B = 12, 2
 CELLS = [fb.RNN(3, 12), fb.RNN(3, 12, "sigmoid", leak=0.4), fb.GRU(3, 12), fb.LSTM(3, 6)]
@@ -68,6 +69,20 @@ def test_lyapunov_of_a_long_trajectory_agrees_with_qr_at_every_step():
     state = fb.RNNState(rng.normal(size=(1, 16)))
     J = fb.jacobians(cell, params, fb.forward(cell, params, x, state))
     np.testing.assert_allclose(fb.lyapunov_spectrum(cell, params, x, state=state), ref.lyapunov(J), atol=1e-6)
+
+
+def test_lyapunov_takes_stretches_of_many_steps_together(monkeypatch):
+    """As long as rounding allows, so that a few products do for hundreds of steps."""
+    calls = []
+    jvp = StackSteps.jvp
+    monkeypatch.setattr(StackSteps, "jvp", lambda *args: calls.append(1) or jvp(*args))
+    cell = fb.RNN(3, 8)
+    params, x = cell.init(seed=0, dtype=np.float64), np.random.default_rng(0).normal(size=(601, 1, 3))
+    fb.lyapunov_spectrum(cell, params, x)
+    assert len(calls) < 200
+    calls.clear()
+    _, means = fb.lyapunov_spectrum(cell, params, x, convergence=True)
+    assert len(calls) == len(means) == 601
 
 
 def test_singular_directions_are_minus_infinity():

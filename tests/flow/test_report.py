@@ -63,6 +63,18 @@ def test_forget_bias_keeps_the_gradient_of_an_lstm():
     assert high.growth_bound is None and high.spectral_radius is None
 
 
+@pytest.mark.parametrize("gated_last", [True, False])
+def test_remedies_of_a_stack_are_those_of_its_last_layer(gated_last):
+    gated, plain = fb.LSTM(4, 4), fb.RNN(4, 4, "sigmoid")
+    stack = fb.Stack([plain, gated] if gated_last else [gated, plain])
+    init = {"seed": 0, "dtype": np.float64, "gain": 0.2}
+    made = {gated: gated.init(forget_bias=-2.0, **init), plain: plain.init(**init)}
+    report = report_of(stack, tuple(made[cell] for cell in stack.cells))
+    names = [remedy for remedy, _ in report.remedies]
+    assert report.verdict == "vanishing"
+    assert any("forget_bias" in name for name in names) == gated_last and ("GRU or LSTM" in names) != gated_last
+
+
 def test_sequences_that_differ_and_bursts_are_mixed():
     W = np.diag([0.5, 0.5]) + np.array([[0, 500.0], [0, 0]])
     params = fb.RNNParams(np.ones((2, 1)), W, np.zeros(2))
@@ -107,6 +119,22 @@ def test_updates_are_judged_by_the_learning_rate():
         tape = fb.forward(cell, params, np.random.default_rng(0).normal(size=(T, B, 1)))
         grads = fb.backward(cell, params, tape, np.ones_like(tape.h)).params
         assert report.updates[:2] == pytest.approx([rate * abs(grads.U.item()), rate * abs(grads.W.item()) / 0.5])
+
+
+@pytest.mark.parametrize(("size", "named"), [(0.09, ""), (0.11, "a lower learning rate"), (0.9e-6, "a higher learning rate"),
+                                             (1.1e-6, "")])
+def test_where_an_update_counts_as_large_or_as_nothing(size, named):
+    cell, params = chain(0.9)
+    report = report_of(cell, params, learning_rate=size / max(report_of(cell, params, learning_rate=1.0).updates))
+    assert max(report.updates) == pytest.approx(size)
+    assert [remedy for remedy, _ in report.remedies if "learning rate" in remedy] == [named] * bool(named)
+
+
+def test_a_horizon_of_the_whole_sequence_is_said_in_words():
+    report = report_of(*chain(1.0), tolerance=0.0)
+    assert report.horizon == T and "full gradient: none shorter than the sequence" in str(report)
+    short = report_of(*chain(0.5))
+    assert f"full gradient: {short.horizon} of {T} steps" in str(short)
 
 
 def test_options_are_not_ignored():

@@ -1,0 +1,42 @@
+"""Which files are mutated, which tests have to notice, and why some mutants that survive may."""
+from __future__ import annotations
+
+ONE = ["tests/bptt/test_core.py", "-k", "gru_before and float64"]      # two kernels, with every part that a cell can have
+MORE = ["tests/bptt/test_core.py", "tests/bptt/test_options.py", "-k",
+        "rnn and float64 or lstm_peephole and float32 or ids or test_options"]
+CALLS = ["tests/bptt/test_by_hand.py", "tests/bptt/test_stack.py", "tests/bptt/test_options.py", "tests/bptt/test_inputs.py",
+         "tests/bptt/test_tape.py", "tests/bptt/test_truncation.py"]
+BPTT = [CALLS, ["tests/bptt/test_checkpoint.py", "tests/bptt/test_memory.py", "tests/bptt/test_passes.py",
+                "tests/bptt/test_foreign_arrays.py"], ["tests/test_copies.py", "-k", "Tape or tape or Stack"]]
+JACOBIANS = ["tests/flow/test_jacobians.py"]
+FLOW = ["tests/flow/test_norms.py", "tests/flow/test_horizon.py", "tests/flow/test_report.py",
+        "tests/flow/test_lyapunov_singular.py", "tests/flow/test_plot.py"]
+# The stages of tests for the files whose names begin so; the longest name counts.
+TESTS = {
+    "cells/": [ONE, MORE],
+    "cells/rnn.py": [["tests/bptt/test_options.py", "tests/bptt/test_by_hand.py"],
+                     ["tests/bptt/test_core.py", "-k", "rnn and float64"]],
+    "cells/gru.py": [["tests/bptt/test_core.py", "-k", "gru and float64"]],
+    "cells/lstm.py": [["tests/bptt/test_core.py", "-k", "lstm_peephole and float64"]],
+    "cells/init.py": [["tests/cells", "-k", "init"], ["tests/bptt/test_options.py"], ["tests/engine/test_orthogonal.py"]],
+    "cells/derivatives.py": [["tests/flow/test_jacobians.py", "-k", "reference"], ["tests/flow/test_jacobians.py"]],
+    "cells/cell.py": [["tests/bptt/test_options.py"], ONE, MORE],
+    "bptt/": BPTT,
+    "bptt/kernels.py": [ONE, MORE, ["tests/bptt/test_memory.py", "-k", "hold_two"]],
+    "bptt/schedule.py": [["tests/bptt/test_checkpoint.py"], ["tests/bptt/test_core.py", "-k", "checkpoints"]],
+    "flow/": [JACOBIANS, FLOW],
+    "flow/verdict.py": [["tests/flow/test_report.py"], JACOBIANS, FLOW],
+    "flow/report.py": [["tests/flow/test_report.py"], FLOW, ["tests/cli/test_diagnose.py"]],
+    "flow/lyapunov.py": [["tests/flow/test_norms.py", "tests/flow/test_lyapunov_singular.py"], FLOW],
+    "flow/norms.py": [["tests/flow/test_norms.py"], FLOW],
+}
+
+
+# (file, its line before, after): why no test can tell them apart, or need not.
+SURVIVORS: dict[tuple[str, str, str], str] = {}
+
+
+def stages_of(path: str) -> list[list[str]]:
+    """The tests for a file, stage after stage."""
+    stages: list[list[str]] = TESTS[max((name for name in TESTS if path.startswith(name)), key=len)]
+    return stages
