@@ -23,7 +23,7 @@ TESTS = {
     "cells/cell.py": [["tests/bptt/test_options.py"], ONE, MORE],
     "bptt/": BPTT,
     "bptt/kernels.py": [ONE, MORE, ["tests/bptt/test_memory.py", "-k", "hold_two"]],
-    "bptt/schedule.py": [["tests/bptt/test_checkpoint.py"], ["tests/bptt/test_core.py", "-k", "checkpoints"]],
+    "bptt/checkpoints.py": [["tests/bptt/test_checkpoint.py"], ["tests/bptt/test_core.py", "-k", "checkpoints"]],
     "flow/": [JACOBIANS, FLOW],
     "flow/verdict.py": [["tests/flow/test_report.py"], JACOBIANS, FLOW],
     "flow/report.py": [["tests/flow/test_report.py"], FLOW, ["tests/cli/test_diagnose.py"]],
