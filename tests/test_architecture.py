@@ -46,11 +46,15 @@ def test_imports_point_down(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
 def test_only_jit_compiles(path):
-    """One file has the policy: no other takes njit from Numba, and no fast-math flag is set anywhere."""
-    text = path.read_text()
-    if path.relative_to(PACKAGE).as_posix() != "engine/jit.py":
-        from_numba = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom) and n.module == "numba"]
-        assert not any({a.name for a in n.names} & {"njit", "jit", "prange"} for n in from_numba)
+    """One policy: no other file takes njit from Numba, in either way, and no fast-math flag is set anywhere."""
+    text, inside = path.read_text(), path.relative_to(PACKAGE)
+    if inside.as_posix() != "engine/switches.py" and not inside.is_relative_to("engine/compat"):
+        compilers = {"njit", "jit", "prange", "vectorize", "guvectorize", "stencil", "cfunc"}
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.module == "numba":
+                assert not {a.name for a in node.names} & compilers
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "numba":
+                assert node.attr not in compilers
     assert "fastmath=" not in text
 
 
