@@ -1,12 +1,8 @@
 """FASTBPTT_REQUIRE_PEERS=1 says that every optional package is installed: a test that skips itself then fails."""
 
 import os
-import tempfile
 
 import pytest
-
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):      # Numba's cache on disk is not made for processes that fill it at once
-    os.environ["NUMBA_CACHE_DIR"] = os.path.join(os.environ.get("NUMBA_CACHE_DIR", tempfile.gettempdir()), f"fastbptt-{worker}")
 
 REQUIRE_PEERS = os.environ.get("FASTBPTT_REQUIRE_PEERS") == "1"
 
