@@ -218,6 +218,7 @@ def test_a_spawned_process_returns_the_tape_of_a_stack():
         cell, params, tape = tape_of(name)
         seed = {"seed": 5} if cell.dropout else {}
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            got = pool.apply(fb.forward, (cell, params, X, tape.initial, LENGTHS), {"resets": RESETS, **seed})
+            given = (cell, params, X, tape.initial, LENGTHS), {"resets": RESETS, **seed}
+            got = pool.apply_async(fb.forward, *given).get(timeout=300)
         assert same((got.h, got.final), (tape.h, tape.final))
         assert same(fb.backward(cell, params, got, errors(tape)), fb.backward(cell, params, tape, errors(tape)))

@@ -151,6 +151,19 @@ def test_what_does_not_depend_on_the_schedule_is_counted_once(name, monkeypatch)
     assert seen["step"] == sum(a.nbytes // (T + 1 if i < states else T) for i, a in enumerate(tape.arrays)) + B * 9 * 8
 
 
+def test_ids_are_counted_in_the_first_layer_alone(monkeypatch):
+    fixed = []
+    monkeypatch.setattr(schedule, "plan_schedule", lambda *numbers: fixed.append(numbers[-1]))
+    stack, (T, B) = fb.Stack([fb.RNN(3, 9), fb.RNN(9, 5)]), (700, 17)
+    params = stack.init(dtype=np.float64)
+    tape = fb.forward(stack, params, np.zeros((T, B), int))
+    schedule.schedule_for(stack, list(params), tape.batch, 1000)
+    sums = sum(a.nbytes for cell, scan in zip(stack.cells, tape.scans, strict=True)
+               for a in empty_sums(cell, scan.batch, plan_passes(tape.batch.lengths, T, FULL, cell.hidden_size), np.dtype(float)))
+    working = max(schedule._working_bytes(cell, B, T, np.dtype(float)) for cell in stack.cells)
+    assert fixed == [sums + working + sum(a.nbytes for a in leaves(params))]
+
+
 def test_many_levels_have_the_same_bits():
     cell = CELLS["rnn"]
     params, x, state, dh, _ = data(cell, 3000, 9, dtype=np.float32)
@@ -158,6 +171,7 @@ def test_many_levels_have_the_same_bits():
     budget = least_budget(lambda budget: fb.forward(cell, params, x, state, memory_budget=budget))
     small = fb.forward(cell, params, x, state, memory_budget=budget)
     assert small.schedule.levels > 1
+    assert len(small.checkpoints) <= small.schedule.fan and small.schedule.stretch >= 3000 / small.schedule.fan
     assert_same_bits(fb.backward(cell, params, small, dh), fb.backward(cell, params, tape, dh))
 
 

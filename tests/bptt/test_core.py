@@ -64,20 +64,20 @@ class Call:
 
     def check(self, tape, truncation=None):
         """The outputs of a tape, and the gradients from it, are the oracle's."""
-        grads = fb.backward(self.stack, self.params, tape, self.dh, truncation and fb.Truncation(*truncation))
         x = np.where(np.isnan(self.x), 0, self.x)
         if self.stack.bidirectional:
             pairs = [[ref.Layer(self.kind, p) for p in pair] for pair in self.params]
             want = ref.bidirectional_forward(pairs, x, self.state, self.lengths)
             h, final = want.output, tuple((one.final[0], two.final[0]) for one, two in want.tapes)
-            wanted = ref.bidirectional_backward(want, self.dh)
         else:
             want = ref.stack_forward([ref.Layer(self.kind, p) for p in self.params], x, self.state, self.lengths, self.resets)
-            h, final, wanted = want.h[1:], want.final, ref.stack_backward(want, self.dh, truncation)
+            h, final = want.h[1:], want.final
         if not isinstance(tape, CheckpointTape):
             self.close(tape.h, h)
         self.close(tape.final, final)
-        self.close(grads, wanted)
+        grads = fb.backward(self.stack, self.params, tape, self.dh, truncation and fb.Truncation(*truncation))
+        self.close(grads, ref.bidirectional_backward(want, self.dh) if self.stack.bidirectional else
+                   ref.stack_backward(want, self.dh, truncation))
 
     def close(self, got, want):
         if isinstance(want, dict):

@@ -72,6 +72,10 @@ def test_horizon_of_the_whole_sequence_is_full_bptt():
     for stride in (1, 4, 9):
         cut = fb.backward(cell, params, tape, dh, fb.Truncation(9, stride))
         assert np.array_equal(cut.params.W, full.params.W)      # one pass, whatever the stride: to the bit
+    clipped = fb.backward(cell, params, tape, dh, clip_state=0.1).params.W
+    for horizon in (9, 12):      # and with a norm to keep to, where the stride leaves one pass as well
+        assert np.array_equal(fb.backward(cell, params, tape, dh, fb.Truncation(horizon, 9), clip_state=0.1).params.W, clipped)
+    assert not np.allclose(fb.backward(cell, params, tape, dh, fb.Truncation(9, 4), clip_state=0.1).params.W, clipped)
 
 
 @pytest.mark.parametrize("make_cell", [fb.RNN, fb.LSTM])

@@ -158,6 +158,23 @@ def test_a_hundred_random_networks_against_the_sign_of_the_leading_exponent():
     assert found >= {"exploding", "vanishing"}
 
 
+@pytest.mark.parametrize("cell", [
+    fb.RNN(3, 4, leak=0.5), fb.GRU(3, 4), fb.GRU(3, 4, reset="before"), fb.LSTM(3, 4, peephole=True),
+    fb.Stack([fb.GRU(3, 4, reset="before"), fb.RNN(4, 5)], dropout=0.5)], ids=lambda cell: type(cell).__name__)
+def test_reach_is_the_norm_of_the_products_of_the_first_sequence(cell):
+    params, x = cell.init(seed=0, dtype=np.float64), np.random.default_rng(0).normal(size=(9, 3, 3))
+    resets = np.random.default_rng(4).random((9, 3)) < 0.15
+    seed = 1 if cell.dropout else None
+    tape = fb.forward(cell, params, x, lengths=[7, 9, 2], resets=resets, seed=seed)
+    report = fb.gradient_flow(cell, params, tape, np.ones_like(tape.h))
+    assert report.states[0] == 0 and report.states[-1] == 9
+    for k, start in enumerate(report.states):
+        assert np.isnan(report.reach[k, :k]).all()
+        for t, stop in enumerate(report.states[k:], k):
+            want = np.linalg.norm(fb.jacobian_product(cell, params, tape, start, stop)[0], 2)
+            assert report.reach[k, t] == pytest.approx(want, rel=1e-9, abs=1e-12)
+
+
 def test_stack_and_float32_and_json():
     stack = fb.Stack([fb.GRU(3, 4), fb.RNN(4, 5, "relu")])
     params = stack.init(seed=0)

@@ -33,7 +33,36 @@ TESTS = {
 
 
 # (file, its line before, after): why no test can tell them apart, or need not.
-SURVIVORS: dict[tuple[str, str, str], str] = {}
+SURVIVORS: dict[tuple[str, str, str], str] = {
+    ('bptt/plan.py',
+     'start: int = 0',
+     'start: int = 1'):
+        'Only SAVE and RESTORE leave it out, and they read no steps.',
+    ('bptt/schedule.py',
+     'if -(-T // unit) <= 2 ** levels: # more levels keep no fewer states',
+     'if -(-T // unit) <= (2 * levels): # more levels keep no fewer states'):
+        'Equal for one and two levels; with more, further levels keep more states and are not chosen: the search is longer.',
+    ('flow/lyapunov.py',
+     'count = max(1, min(most, (end - t) // length)) if length > 1 else 1',
+     'count = max(1, min(most, (end - t) // length)) if length > 2 else 1'):
+        'Stretches of two steps are then taken one after the other: the same numbers.',
+    ('flow/lyapunov.py',
+     'most = MOST_FLOATS // (steps.B * S * S) if S <= max(64, 4 * k) else 1',
+     'most = MOST_FLOATS // (steps.B * S * S) if S <= max(64, 5 * k) else 1'):
+        'Which of two ways is less work at a size in between: the same numbers.',
+    ('flow/jacobians.py',
+     'return np.ascontiguousarray(rows[0, :, 0])',
+     'return np.ascontiguousarray(rows[-1, :, 0])'):
+        'There is one row.',
+    ('flow/verdict.py',
+     'times = np.exp(min(float(report.rates.max()) * report.steps, 700))',
+     'times = np.exp(min(float(report.rates.max()) * report.steps, 701))'):
+        'Of growth beyond exp(700) a remedy names exp(700) or exp(701): either keeps the text finite.',
+    ('bptt/execute.py',
+     'self.dtype = self.params[0].dtype',
+     'self.dtype = self.params[1].dtype'):
+        'All parameters of a cell have one dtype; errors/cells.py refuses others.',
+}
 
 
 def stages_of(path: str) -> list[list[str]]:

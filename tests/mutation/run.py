@@ -34,7 +34,7 @@ PACKAGE = ROOT / "fastbptt"
 ROOMS = {"python": ("bptt", "flow"), "cells": ("cells", "bptt/kernels.py")}      # the second: what Numba compiles
 PICTURES = ("flow/plot.py", "flow/page.py")      # colours and sizes: what they show is looked at
 COUNTS = {"python": 120, "cells": 40}
-SECONDS = {"python": 120, "cells": 400}      # of CPU: three to five times what the tests take
+SECONDS = {"python": 60, "cells": 120}      # of CPU: three to five times what the tests take
 MEMORY = 16 * 2**30
 
 
@@ -62,10 +62,10 @@ def draw(room: str, count: int, seed: int) -> list[Mutant]:
 class Runner:
     """A copy of the tree, in which one mutant after the other is tried."""
 
-    def __init__(self, room: str):
+    def __init__(self, room: str, kernels: Path | None = None):
         self.room, self.folder = room, Path(tempfile.mkdtemp(prefix="mutation-"))
         self.tree, self.log = self.folder / "tree", self.folder / "log"
-        self.kernels = self.folder / "kernels"
+        self.kernels = kernels or self.folder / "kernels"
         left_out = shutil.ignore_patterns("__pycache__", ".*", "dist", "build")
         shutil.copytree(ROOT, self.tree, ignore=left_out)
 
@@ -119,14 +119,14 @@ class Runner:
                 raise SystemExit(f"{' '.join(stage)} fails without a mutant:\n{self.log.read_text()[-3000:]}")
 
 
-def run(room: str, count: int, seed: int, wanted: Callable[[Mutant], bool] = lambda mutant: True) -> list[dict[str, Any]]:
+def run(room: str, count: int, seed: int, wanted: Callable[[Mutant], bool], kernels: Path | None) -> list[dict[str, Any]]:
     """The wanted ones of the mutants of a room: killed, explained or survived."""
     import numba.core.typed_passes  # noqa: F401 - imported before the fork, once
     import numpy.testing  # noqa: F401
     import pytest  # noqa: F401
 
     mutants = [m for m in draw(room, count, seed) if wanted(m)]
-    runner, found = Runner(room), []
+    runner, found = Runner(room, kernels), []
     try:
         runner.check_tests(mutants)
         for i, mutant in enumerate(mutants, 1):
@@ -194,6 +194,7 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="mutants of each room")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file of all verdicts")
+    parser.add_argument("--kernels", type=Path, help="folder of kernels of this version, compiled before")
     parser.add_argument("--again", action="store_true", help="only those that survived according to that file")
     parser.add_argument("--write", action="store_true", help="write docs/mutation.md from that file; run nothing")
     arguments = parser.parse_args(given)
@@ -211,7 +212,7 @@ def main(given: list[str] | None = None) -> int:
         return not arguments.again or old is not None and old["verdict"] != "killed"
 
     for room in arguments.room or ROOMS:
-        for verdict in run(room, arguments.count or COUNTS[room], arguments.seed, alive):
+        for verdict in run(room, arguments.count or COUNTS[room], arguments.seed, alive, arguments.kernels):
             earlier[key(verdict)] = verdict
         if arguments.json:
             arguments.json.write_text(json.dumps(list(earlier.values()), indent=1, ensure_ascii=False), encoding="utf-8")

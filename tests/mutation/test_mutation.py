@@ -43,6 +43,7 @@ def test_a_draw_takes_from_every_file_and_repeats():
     assert {m.path for m in drawn} == set(run.files_of("python")) and len(drawn) == 40
 
 
+@pytest.mark.evidence
 def test_explanations_are_of_lines_that_exist():
     for path, before, after in plan.SURVIVORS:
         source = (run.PACKAGE / path).read_text(encoding="utf-8")
