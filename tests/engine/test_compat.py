@@ -41,6 +41,7 @@ def run(code, *arguments, **env):
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork on Windows")
 @pytest.mark.parametrize("names", GROUPS, ids=lambda names: names[0].rpartition(":")[2])
 def test_an_internal_that_has_another_name_costs_one_warning(names, tmp_path):
@@ -51,6 +52,7 @@ def test_an_internal_that_has_another_name_costs_one_warning(names, tmp_path):
         assert line["plain"] and len(line["warnings"]) == 1 and "by plain numba.njit" in line["warnings"][0], line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork on Windows")
 def test_names_that_plain_kernels_do_not_need(tmp_path):
     """All at once, but those that Numba's C code asks for."""
@@ -67,6 +69,7 @@ from numba.np import arrayobj
 """
 
 
+@pytest.mark.slow
 def test_an_internal_with_another_signature(tmp_path):
     """… and one that does something else: found by the numbers of the self-check, once for a cache."""
     code = SMALL + """
@@ -113,6 +116,7 @@ UNKNOWN = "numba.__version__ = '99.1.0'"
 OTHERWISE = "from fastbptt.engine.compat import threads; threads.declared = lambda: ['p'] * 6 + ['i64'] * 3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version, declared, said", [("", "", "2 True 0"), ("", OTHERWISE, "2 True 0"),
                                                      (UNKNOWN, "", "2 True 0"), (UNKNOWN, OTHERWISE, "1 False 1")])
 def test_threads_of_an_unknown_numba_are_used_if_they_are_called_as_ours(version, declared, said, tmp_path):
@@ -141,6 +145,7 @@ assert seen[0] == "5000" and "GOMP_SPINCOUNT" not in os.environ, seen
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_plain_kernels_give_the_same_bits(tmp_path):
     code = SMALL + """
 import fastbptt as fb
@@ -154,6 +159,7 @@ print(b''.join(a.tobytes() for a in (*grads.params, grads.x, grads.state.h)).hex
     assert fast == plain
 
 
+@pytest.mark.slow
 def test_opaque_pointers(tmp_path):
     """What is done once llvmlite has no typed pointers: a pointer of no type, with what it points to said at each use."""
     code = SMALL + """

@@ -68,6 +68,7 @@ def test_no_writable_cache_warns_once_and_works():
     assert done.returncode == 0 and done.stderr.count("RuntimeWarning") == 1
 
 
+@pytest.mark.slow
 def test_core_with_bounds_checks_and_other_vector_widths(core_runs):
     """The comparison with the reference once more, in processes and caches of their own, all at once: each compiles anew."""
     for setting, run in core_runs.items():
