@@ -80,7 +80,8 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     scans = scans_of(cell, params, initial)
     tape = (_forward(cell, scans, batch, initial, seed) if memory_budget is None else
             _forward_within(memory_budget, cell, scans, batch, initial, seed))
-    tape.checked = given, scans
+    if all(scan.cell.mask is None for scan in scans):        # else they hold copies, which later changes of W do not reach
+        tape.checked = given, scans
     return tape
 
 

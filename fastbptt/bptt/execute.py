@@ -94,7 +94,8 @@ class Execution:
                 self._backward(action)
             elif action.kind == SAVE:
                 self.checkpoints.append(self.states)
-            elif action.kind == RESTORE:
+            else:
+                assert action.kind == RESTORE
                 self.states = self.checkpoints.pop()
 
     # ------------------------------------------------------------------ forward

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arrays import NONE, Array, Batch, Errors, Grads, Options, Passes
 from ..cells.backward import scan_segment
-from ..cells.buffers import Sums, dims_of
+from ..cells.buffers import Sums, dims_of, input_sum_size, state_sum_size
 from ..cells.form import FORMS
 from ..cells.forward import scan_forward, start_tape
 from ..cells.gradients import add_sums
@@ -80,8 +80,8 @@ def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bo
     lay, Hp = form.layout, padded(hidden, like)
     if longest:
         shards = time_pieces(1, longest, dims_of(longest, B, inputs, hidden, form.states, lay.columns, like), 1, 0).number
-    return ((shards, lay.input_columns * Hp * (inputs + 1 if ids else padded(inputs + 1, like))),
-            (shards, (lay.recurrent * Hp + form.extra_count) * Hp), (shards, form.states * B * hidden * resets))
+    return ((shards, input_sum_size(lay.input_columns, inputs, Hp, ids, like)),
+            (shards, state_sum_size(lay.recurrent, form.extra_count, Hp)), (shards, form.states * B * hidden * resets))
 
 
 def empty_sums(cell: Any, batch: Batch, passes: Passes, dtype: Any) -> tuple[Array, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from ..arrays import Array, Passes, longest_first
 from ..cells.time_blocks import PASS_ROWS
 from ..engine.partition import MAX_SHARDS, shard_count
-from .truncation import Truncation, windows
+from .truncation import Truncation, passes_of_all, windows
 
 KEPT_PASSES = 2**14      # of the largest plan that is kept for the next call, half a megabyte
 
@@ -23,15 +23,6 @@ def _in_units(rows: Array, unit: Array, shards: int | None = None, full: bool = 
     units = bounds.size - 1
     sequence, end, previous, stop = np.ascontiguousarray(rows[order].T, np.int64)
     return Passes(sequence, end, previous, stop, bounds, min(MAX_SHARDS, units) if shards is None else shards, full, overlap)
-
-
-def _by_sequence(lengths: Array, truncation: Truncation, separate: bool) -> list[Array]:
-    """The passes over every sequence, (n, 4): sequence, end, previous end, stop."""
-    found = []
-    for b, length in enumerate(lengths.tolist()):
-        own = windows(length, truncation, separate)
-        found.append(np.column_stack([np.full(len(own), b), own]))
-    return found
 
 
 def _full(lengths: Array, start: int, T: int, hidden: int) -> Passes:
@@ -52,7 +43,7 @@ def _chunks(lengths: Array, truncation: Truncation, separate: bool) -> Passes:
     k = truncation.horizon
     chunks = max(1, int(lengths.max()) // k)
     together = max(1, min(PASS_ROWS // lengths.size, chunks // MAX_SHARDS))
-    rows = np.concatenate(_by_sequence(lengths, truncation, separate))
+    rows = passes_of_all(lengths, truncation, separate)
     sequence, previous = rows[:, 0], rows[:, 2]
     last = np.maximum(1, lengths[sequence] // k) - 1
     chunk = np.minimum(previous // k, last)
@@ -64,7 +55,9 @@ def _overlapping(lengths: Array, truncation: Truncation, separate: bool) -> Pass
     """All ends of every sequence, cut into units long enough that reaching back before their own steps costs little."""
     together = max(PASS_ROWS, -(-4 * min(truncation.horizon, int(lengths.max())) // truncation.stride))
     rows, unit, units = [], [], 0
-    for own in _by_sequence(lengths, truncation, separate):
+    for b, length in enumerate(lengths.tolist()):
+        own = windows(length, truncation, separate)
+        own = np.column_stack([np.full(len(own), b), own])
         # The last end first: of passes over as many steps, a unit's first has the last end and its last the first.
         rows.append(own[::-1])
         unit.append(units + np.arange(len(own))[::-1] // together)
@@ -106,23 +99,6 @@ def forget_plans() -> None:
     _planned.cache_clear()
 
 
-def group_passes(lengths: Array, truncation: Truncation, separate: bool) -> list[Array]:
-    """The passes over sequences of these lengths, (n, 4), in groups inside which no step belongs to two passes.
-
-    Every ⌈h/s⌉-th end is in one group; an end that is nearer to its predecessors, as the last may be, is in a group of
-    its own.
-    """
-    count = -(-min(truncation.horizon, int(lengths.max())) // truncation.stride)
-    groups: list[list[Array]] = [[] for _ in range(count + 1)]
-    for own in _by_sequence(lengths, truncation, separate):
-        group = np.arange(len(own)) % count
-        if len(own) > count and own[-1 - count, 1] > own[-1, 3]:
-            group[-1] = count
-        for g in np.unique(group):
-            groups[g].append(own[group == g])
-    return [np.concatenate(part) for part in groups if part]
-
-
 def passes_of_group(rows: Array, hidden: int) -> Passes:
     """Passes (n, 4) no two of which share a step, in equal units."""
     n = len(rows)
@@ -138,7 +114,7 @@ def joint_passes(lengths: Array, truncation: Truncation, hidden: list[int], sepa
     the one before.
     """
     found = []
-    for rows in group_passes(lengths, truncation, separate):
+    for rows in truncation.groups(lengths, separate):
         lower = rows.copy()
         lower[:, 2] = lower[:, 3]
         found.append([passes_of_group(lower, H) for H in hidden[:-1]] + [passes_of_group(rows, hidden[-1])])

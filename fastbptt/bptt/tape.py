@@ -14,7 +14,7 @@ from .directions import reverse_sequences
 class Tape:
     """What `forward` kept: the states of all steps, and what `backward` needs of the call.
 
-    It refers to x and lengths as they were passed; it does not copy them. `h` and `c` are read-only views of what the backward
+    It refers to x as it was passed; it does not copy it. `h` and `c` are read-only views of what the backward
     pass reads (copy them to change them); `final` is a copy of its own, which outlives the tape.
     """
 
@@ -86,11 +86,11 @@ class StackTape(Tape):
 
     @property
     def c(self) -> Array:
-        """(T, B, H): c_t of the last layer, where it is an LSTM; with two directions (T, B, 2H)."""
+        """(T, B, H): c_t of the last layer, where it is an LSTM; with two directions (T, B, 2H). Read-only."""
         if not self.cell.bidirectional:
             return self._scans[-1].c
         forward, reverse = self._scans[-2:]
-        return np.concatenate([forward.c, reverse_sequences(reverse.c, self.batch.lengths)], axis=2)
+        return read_only(np.concatenate([forward.c, reverse_sequences(reverse.c, self.batch.lengths)], axis=2))
 
     @property
     def initial(self) -> Any:

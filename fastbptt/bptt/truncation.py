@@ -64,6 +64,24 @@ class Truncation:
         """(end e, the end before it p, stop max(0, e−h)) of every pass over a sequence of `length` steps."""
         return [(end, before, stop) for end, before, stop in windows(length, self).tolist()]
 
+    def groups(self, lengths: Array, separate: bool = False) -> list[Array]:
+        """The passes over sequences of these lengths, (n, 4), in groups inside which no step belongs to two passes.
+
+        Every ⌈h/s⌉-th end is in one group; an end that is nearer to its predecessors, as the last may be, is in a group of
+        its own. A row is (sequence, end, the end before it, stop); for `separate` see `windows`.
+        """
+        count = -(-min(self.horizon, int(lengths.max())) // self.stride)
+        groups: list[list[Array]] = [[] for _ in range(count + 1)]
+        for b, length in enumerate(lengths.tolist()):
+            own = windows(length, self, separate)
+            own = np.column_stack([np.full(len(own), b), own])
+            group = np.arange(len(own)) % count
+            if len(own) > count and own[-1 - count, 1] > own[-1, 3]:
+                group[-1] = count
+            for g in np.unique(group):
+                groups[g].append(own[group == g])
+        return [np.concatenate(part) for part in groups if part]
+
 
 FULL = Truncation(2**62, 2**62)
 
@@ -79,3 +97,12 @@ def windows(length: int, truncation: Truncation, separate: bool = False) -> Arra
     previous = np.arange(0, length, stride)
     end = np.minimum(previous + stride, length)
     return np.stack([end, previous, np.maximum(0, end - horizon)], axis=1)
+
+
+def passes_of_all(lengths: Array, truncation: Truncation, separate: bool = False) -> Array:
+    """(n, 4) int64: sequence, end, the end before it and stop of every pass over sequences of these lengths, in any order."""
+    found = []
+    for length in np.unique(lengths):
+        own, sequences = windows(int(length), truncation, separate), np.flatnonzero(lengths == length)
+        found.append(np.column_stack([np.repeat(sequences, len(own)), np.tile(own, (len(sequences), 1))]))
+    return np.concatenate(found)

@@ -84,6 +84,18 @@ def dims_of(T, B, inputs, H, states, columns, like):
     return Dims(T, B, inputs, H, Hp, leading(columns * Hp, like), leading(padded(inputs + 1, like), like), states * Hp)
 
 
+@jitable
+def input_sum_size(input_columns, inputs, Hp, ids, like):
+    """Floats of one shard's sums of dU and db: a row for every id and one for the bias, or a matrix that ends with the bias."""
+    return input_columns * Hp * (inputs + 1 if ids else padded(inputs + 1, like))
+
+
+@jitable
+def state_sum_size(recurrent, extra, Hp):
+    """Floats of one shard's sums of the gradients of all other parameters."""
+    return (recurrent * Hp + extra) * Hp
+
+
 @njit(forceinline=True)
 def measure(params, tape, initial):
     """The `Dims` of a scan."""

@@ -44,7 +44,7 @@ def _unit_nopython(params, options, tape, initial, index, before, j, out, d):
     form = form_of(params)
     if form is None:
         return None
-    states, columns, point, name = form.states, form.layout.columns, form.point_backward, form.extra or "b"
+    states, columns, point, name = form.states, form.layout.columns, form.point_backward, form.extra_field
 
     def unit(params, options, tape, initial, index, before, j, out, d):
         left, size = d.H - j, d.T * d.B * d.H

@@ -66,6 +66,11 @@ class Form(NamedTuple):
     """(da, old, new) to the gradients of the unit's own parameters."""
     inner: Inner | None = None
 
+    @property
+    def extra_field(self) -> str:
+        """The field that is read for `extra`: b where a unit has no parameters of its own, of which nothing is then used."""
+        return self.extra or "b"
+
 
 FORMS: dict[type, Form] = {}
 """By the type of the parameters; every cell's file adds its own."""

@@ -19,7 +19,8 @@ from ..engine.panels import (
     panel_place,
     vectors_in,
 )
-from ..engine.primitives import empty
+from ..engine.primitives import empty, maximum, minimum
+from .buffers import input_sum_size
 from .form import layout
 
 
@@ -68,7 +69,7 @@ def _input_rows(x, z, xs, weights, params, index, count, dims):
             lay = layout(params)
             ids, U, b = simd.flat(x), params.U, params.b
             for m in range(count):
-                column = ids[index[m]]
+                column = minimum(maximum(ids[index[m]], 0), dims.I - 1)     # the caller's array: see `scattered`
                 for p in range(lay.input_columns):
                     g = (p + lay.first_gate) % lay.input_columns
                     at = m * dims.row + p * dims.Hp
@@ -99,9 +100,8 @@ def input_sum(x, params, dims):
 
 @overload(input_sum)
 def _input_sum(x, params, dims):
-    if _is_ids(x):      # a row for every id, and one for the bias
-        return lambda x, params, dims: (dims.I + 1) * layout(params).input_columns * dims.Hp
-    return lambda x, params, dims: layout(params).input_columns * dims.Hp * padded(dims.I + 1, params.U)
+    ids = _is_ids(x)
+    return lambda x, params, dims: input_sum_size(layout(params).input_columns, dims.I, dims.Hp, ids, params.U)
 
 
 def input_gradients(x, sums, params, work, count, dims):
@@ -116,7 +116,9 @@ def _input_gradients(x, sums, params, work, count, dims):
             ids = simd.flat(x)
             width = layout(params).input_columns * dims.Hp
             for m in range(count):
-                add_row(sums, ids[work.indices[m]] * width, work.delta, m * dims.row, width)
+                column = ids[work.indices[m]]
+                if 0 <= column and column < dims.I:     # the caller's array, which may have been written to since it was checked
+                    add_row(sums, column * width, work.delta, m * dims.row, width)
                 add_row(sums, dims.I * width, work.delta, m * dims.row, width)
         return scattered
 

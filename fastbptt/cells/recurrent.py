@@ -9,6 +9,7 @@ from ..engine.jit import njit, overload
 from ..engine.panels import add_row, pack_rows, pack_transposed, panel_place, vectors_in
 from ..engine.primitives import empty
 from ..engine.tuples import field
+from .buffers import state_sum_size
 from .form import extra_count, form_of, layout
 from .step import extra_gradients, load_saved, old_states, states_of
 
@@ -73,7 +74,7 @@ def gather_panels(out, arrays, initial, before, count, dims):
 @njit
 def state_sum(params, dims):
     """Size of one shard's sums of the gradients of all parameters but U and b."""
-    return layout(params).recurrent * dims.Hp * dims.Hp + extra_count(params) * dims.Hp
+    return state_sum_size(layout(params).recurrent, extra_count(params), dims.Hp)
 
 
 @njit

@@ -109,7 +109,7 @@ def _update_states(params, options, tape, work, first, n, dims):
     form = form_of(params)
     if form is None:
         return None
-    columns, states, count, point, name = form.layout.columns, form.states, form.saved, form.point_forward, form.extra or "b"
+    columns, states, count, point, name = form.layout.columns, form.states, form.saved, form.point_forward, form.extra_field
 
     def update(params, options, tape, work, first, n, dims):
         arrays, saved, extra = states_of(params, tape), simd.flat(tape[states]), simd.flat(field(params, name))
@@ -204,7 +204,7 @@ def _update_errors(params, options, tape, initial, work, first, n, dims):
     form = form_of(params)
     if form is None:
         return None
-    states, point, direct_part, name = form.states, form.point_backward, form.direct, form.extra or "b"
+    states, point, direct_part, name = form.states, form.point_backward, form.direct, form.extra_field
 
     def update(params, options, tape, initial, work, first, n, dims):
         arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])

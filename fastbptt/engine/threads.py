@@ -32,12 +32,12 @@ def enter_threads(flops: float, rows: int) -> tuple[int, int]:
     if flops < (SMALL_FLOPS if rows >= 2 * LEAST_ROWS else SMALL_ALONE_FLOPS):
         return 1, 0
     threads = get_num_threads()
-    if threads == 1 or forked() or not _entered.acquire(blocking=False):
+    if threads == 1 or forked():
         return 1, 0
-    if parallel_for := fork.parallel_for():
-        return threads, parallel_for
-    _entered.release()
-    return 1, 0
+    parallel_for = fork.parallel_for()
+    if not parallel_for or not _entered.acquire(blocking=False):
+        return 1, 0
+    return threads, parallel_for
 
 
 def leave_threads(parallel_for: int) -> None:

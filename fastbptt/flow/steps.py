@@ -26,7 +26,7 @@ Span = slice
 Deltas = list[Array]
 """∂L/∂a of a stretch of steps, (n, B, m, H) for every column of the working row."""
 
-CACHED = 2**16
+CACHED = 2**20
 """Floats of the Jacobians that are made together."""
 
 
@@ -202,9 +202,12 @@ class CellSteps:
         first, last, _ = at.indices(self.T)
         H, states = self.H, self.form.states
         J = np.empty((last - first, self.B, self.size, self.size), self.dtype)
-        for s in range(states):
-            for r in range(states):
-                J[..., s * H:(s + 1) * H, r * H:(r + 1) * H] = self._block(at, s, r)
+        together = max(1, CACHED // max(1, J[:1].size))
+        for t in range(first, last, together):        # so that what the sums are made of is small
+            part = slice(t, min(t + together, last))
+            for s in range(states):
+                for r in range(states):
+                    J[t - first:part.stop - first, :, s * H:(s + 1) * H, r * H:(r + 1) * H] = self._block(part, s, r)
         if self.crossed is not None:
             J *= self.crossed[at]
         if self.padded is not None:

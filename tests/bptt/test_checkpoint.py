@@ -153,14 +153,14 @@ def test_what_does_not_depend_on_the_schedule_is_counted_once(name, monkeypatch)
 
 def test_ids_are_counted_in_the_first_layer_alone(monkeypatch):
     fixed = []
-    monkeypatch.setattr(schedule, "plan_schedule", lambda *numbers: fixed.append(numbers[-1]))
+    monkeypatch.setattr(checkpoints, "plan_schedule", lambda *numbers: fixed.append(numbers[-1]))
     stack, (T, B) = fb.Stack([fb.RNN(3, 9), fb.RNN(9, 5)]), (700, 17)
     params = stack.init(dtype=np.float64)
     tape = fb.forward(stack, params, np.zeros((T, B), int))
-    schedule.schedule_for(stack, list(params), tape.batch, 1000)
+    checkpoints.schedule_for(stack, list(params), tape.batch, 1000)
     sums = sum(a.nbytes for cell, scan in zip(stack.cells, tape.scans, strict=True)
                for a in empty_sums(cell, scan.batch, plan_passes(tape.batch.lengths, T, FULL, cell.hidden_size), np.dtype(float)))
-    working = max(schedule._working_bytes(cell, B, T, np.dtype(float)) for cell in stack.cells)
+    working = max(checkpoints._working_bytes(cell, B, T, np.dtype(float)) for cell in stack.cells)
     assert fixed == [sums + working + sum(a.nbytes for a in leaves(params))]
 
 

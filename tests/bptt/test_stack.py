@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 import fastbptt as fb
 from fastbptt import reference as ref
-from fastbptt.bptt.passes import group_passes
 from fastbptt.tree import tree_map
 
 SIZES = (3, 5, 4, 2)
@@ -111,7 +110,7 @@ def test_truncation_in_several_shards(truncation):
 def test_groups_hold_every_pass_once_and_separate_windows(horizon, stride, lengths):
     truncation = fb.Truncation(horizon, stride)
     seen = []
-    for group in group_passes(np.array(lengths), truncation, False):
+    for group in truncation.groups(np.array(lengths)):
         steps = [(b, step) for b, end, _, stop in group.tolist() for step in range(stop, end)]
         assert len(steps) == len(set(steps))
         seen += map(tuple, group.tolist())

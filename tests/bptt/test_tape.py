@@ -83,3 +83,27 @@ def test_the_initial_state_is_not_the_final_one():
     tape = fb.forward(cell, cell.init(dtype=np.float64), X[:1], state, memory_budget="8 MiB")
     tape.final.h[:] = 7
     assert (state.h == 1).all() and (fb.step(cell, cell.init(dtype=np.float64), X[0], state).h != 7).all()
+
+
+def test_ids_and_lengths_written_to_after_forward_harm_nothing():
+    """A loader may use its buffers again: what backward reads of them cannot lead out of an array."""
+    cell = fb.RNN(3, 5)
+    params, dh = cell.init(seed=0, dtype=np.float64), np.ones((8, 2, 5))
+    ids, lengths = np.zeros((8, 2), int), np.array([8, 3])
+    tape = fb.forward(cell, params, ids, lengths=lengths)
+    want = fb.backward(cell, params, tape, dh, fb.Truncation(3, 1))
+    lengths[:] = 5000, 4
+    for got, wanted in zip(fb.backward(cell, params, tape, dh, fb.Truncation(3, 1)).params, want.params, strict=True):
+        assert np.array_equal(got, wanted)
+    ids[:] = 90_000
+    grads = fb.backward(cell, params, tape, dh)
+    assert not grads.params.U.any() and grads.params.b.any()
+
+
+def test_masked_weights_changed_after_forward_reach_backward():
+    cell = fb.RNN(2, 3, mask=np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1]]))
+    params, x = cell.init(seed=0, dtype=np.float64), np.random.default_rng(0).normal(size=(5, 2, 2))
+    tape = fb.forward(cell, params, x)
+    params.W[...] *= 2
+    got, want = (fb.backward(cell, p, tape, np.ones((5, 2, 3))) for p in (params, fb.RNNParams(*params)))
+    assert all(np.array_equal(a, b) for a, b in zip(got.params, want.params, strict=True))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fastbptt as fb
-from fastbptt.bptt.passes import group_passes, plan_passes
+from fastbptt.bptt.passes import plan_passes
 
 
 def plan(lengths, horizon, stride):
@@ -46,7 +46,7 @@ def test_chunks_that_share_a_step_are_in_one_unit(lengths, k):
 def test_horizons_beyond_every_integer_are_full():
     assert fb.Truncation(2**70).passes(3) == [(3, 0, 0)]
     assert fb.Truncation(2**70, 2**70).passes(5) == [(5, 0, 0)]
-    groups = group_passes(np.array([5, 2]), fb.Truncation(2**70, 2**70), True)
+    groups = fb.Truncation(2**70, 2**70).groups(np.array([5, 2]), True)
     assert [group.tolist() for group in groups] == [[[0, 5, 0, 0], [1, 2, 0, 0]]]
 
 
