@@ -1,7 +1,7 @@
 """Mutation test of cells, bptt and flow: small faults, one at a time, in a copy of the tree; do the tests notice?
 
     python tests/mutation/run.py --json verdicts.json              # all rooms; about an hour on two cores
-    python tests/mutation/run.py --json verdicts.json --again      # those that survived once more, after new tests
+    python tests/mutation/run.py --json verdicts.json --again      # those not killed once more, after new tests
     python tests/mutation/run.py --json verdicts.json --write      # docs/mutation.md from the verdicts
     python tests/mutation/run.py --room cells --count 40 --seed 1
 
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,26 +119,25 @@ class Runner:
                 raise SystemExit(f"{' '.join(stage)} fails without a mutant:\n{self.log.read_text()[-3000:]}")
 
 
-def run(room: str, count: int, seed: int, wanted: Callable[[Mutant], bool], kernels: Path | None) -> list[dict[str, Any]]:
-    """The wanted ones of the mutants of a room: killed, explained or survived."""
+def run(room: str, mutants: list[Mutant], kernels: Path | None, checked: bool) -> Iterator[dict[str, Any]]:
+    """Mutants of a room, one after the other: killed, explained or survived."""
     import numba.core.typed_passes  # noqa: F401 - imported before the fork, once
     import numpy.testing  # noqa: F401
     import pytest  # noqa: F401
 
-    mutants = [m for m in draw(room, count, seed) if wanted(m)]
-    runner, found = Runner(room, kernels), []
+    runner = Runner(room, kernels)
     try:
-        runner.check_tests(mutants)
+        if not checked:
+            runner.check_tests(mutants)
         for i, mutant in enumerate(mutants, 1):
             begun, verdict = time.perf_counter(), described(mutant)
             if not runner.survives(mutant):
                 verdict["verdict"], verdict["why"] = "killed", ""
-            found.append(verdict)
             print(f"{i}/{len(mutants)} {verdict['verdict']:9} {time.perf_counter() - begun:4.0f} s  {mutant.path}:{mutant.line}: "
                   f"{verdict['before']}  →  {verdict['after']}", flush=True)
+            yield verdict
     finally:
         runner.close()
-    return found
 
 
 def described(mutant: Mutant) -> dict[str, Any]:
@@ -195,7 +194,8 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file of all verdicts")
     parser.add_argument("--kernels", type=Path, help="folder of kernels of this version, compiled before")
-    parser.add_argument("--again", action="store_true", help="only those that survived according to that file")
+    parser.add_argument("--again", action="store_true", help="only those that are not killed according to that file")
+    parser.add_argument("--checked", action="store_true", help="do not first run the tests without a mutant")
     parser.add_argument("--write", action="store_true", help="write docs/mutation.md from that file; run nothing")
     arguments = parser.parse_args(given)
     earlier = {(f["path"], f["start"], f["after"]): f for f in
@@ -208,14 +208,14 @@ def main(given: list[str] | None = None) -> int:
         return f["path"], f["start"], f["after"]
 
     def alive(mutant: Mutant) -> bool:
-        old = earlier.get(key(described(mutant)))
-        return not arguments.again or old is not None and old["verdict"] != "killed"
+        return not arguments.again or earlier.get(key(described(mutant)), {}).get("verdict") != "killed"
 
     for room in arguments.room or ROOMS:
-        for verdict in run(room, arguments.count or COUNTS[room], arguments.seed, alive, arguments.kernels):
+        mutants = [m for m in draw(room, arguments.count or COUNTS[room], arguments.seed) if alive(m)]
+        for verdict in run(room, mutants, arguments.kernels, arguments.checked):
             earlier[key(verdict)] = verdict
-        if arguments.json:
-            arguments.json.write_text(json.dumps(list(earlier.values()), indent=1, ensure_ascii=False), encoding="utf-8")
+            if arguments.json:
+                arguments.json.write_text(json.dumps(list(earlier.values()), indent=1, ensure_ascii=False), encoding="utf-8")
     found = list(earlier.values())
     print(table(found))
     return 1 if any(f["verdict"] == "survived" for f in found) else 0
