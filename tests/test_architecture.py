@@ -46,7 +46,9 @@ def package_of(path: Path) -> list[str]:
 
 
 def is_policy(path: Path) -> bool:
-    return path.relative_to(PACKAGE).as_posix() == "engine/jit.py"
+    """Whether the file has the policy of compiling: what Numba does not document, its switches, and ours."""
+    inside = path.relative_to(PACKAGE)
+    return inside.as_posix() in ("engine/jit.py", "engine/switches.py") or inside.is_relative_to("engine/compat")
 
 
 def compilers(source: str) -> set[str]:

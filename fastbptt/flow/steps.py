@@ -89,7 +89,8 @@ class CellSteps:
 
     def _valid(self, array: Array) -> Array:
         """(T, B, n) as rows (T, B, 1, n), 0 at padded steps, whatever they hold."""
-        rows: Array = array[:, :, None].astype(self.dtype, copy=False)
+        with np.errstate(all="ignore"):
+            rows: Array = array[:, :, None].astype(self.dtype, copy=False)
         return rows if self.padded is None else np.where(self.padded, self.dtype.type(0), rows)
 
     def _states_before(self, tape: Any) -> Array:
@@ -105,7 +106,8 @@ class CellSteps:
         found = Derivatives(np.zeros((form.states, columns + form.states, *shape), dtype),
                             np.zeros((3 if form.inner else 0, *shape), dtype),
                             np.zeros((form.extra_count, columns if form.extra_count else 0, *shape), dtype))
-        cast = [tuple([np.ascontiguousarray(a, dtype) for a in part]) for part in (tape.arrays, tape.initial)]
+        with np.errstate(all="ignore"):        # padded steps hold anything
+            cast = [tuple([np.ascontiguousarray(a, dtype) for a in part]) for part in (tape.arrays, tape.initial)]
         batch = tape.batch._replace(x=np.zeros((1, 1, 1), dtype))        # not read; of one type for ids and vectors
         derivatives_kernel(cell.tape_type, cell.state_type, cell.params_type)(
             tuple(found), cast[0], tuple(batch), cast[1], tuple(self.params), tuple(cell.options))

@@ -73,6 +73,7 @@ def test_compile_knows_every_form_of_every_cell():
     assert made == set(PARAMS) and set(compile.FORMS) == set(CELLS)
 
 
+@pytest.mark.slow
 def test_bench_writes_what_it_measured(tmp_path):
     done = run("bench", "--peers", "numpy", "--classes", "S", "--seconds", "0.1", "--out", tmp_path / "b.json")
     assert done.returncode == 0, done.stderr
