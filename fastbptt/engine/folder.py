@@ -22,7 +22,7 @@ from . import cpu
 
 PACKAGE = Path(__file__).resolve().parents[1]
 COMPILED = ("arrays.py", "engine", "cells", "bptt/kernels.py")     # the rooms and files that hold what Numba compiles
-KEPT_CACHES = 4      # folders of other versions or settings that stay: two checkouts' worth of wide and narrow lanes
+KEPT_CACHES = 8      # folders of other versions or settings that stay: two checkouts' worth of lanes and modes
 
 
 def is_compiled(path: Path) -> bool:
@@ -90,8 +90,10 @@ def _drop_old(root: Path, keep: str) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that others may be reading, or writing, at once: they see all of the old one or all of the new one.
 
-    Raises OSError where the disk is full or not to be written.
+    Raises OSError where the disk is full or not to be written. The folder is made if it is gone: another process removes
+    those that it takes to be old.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:

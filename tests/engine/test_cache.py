@@ -103,6 +103,13 @@ for dtype in (np.float32, np.int64):
     assert run(copy, more, before=NO_POWERS, warnings=1) == "1"
 
 
+def test_a_folder_that_another_process_removes(tmp_path):
+    """… as one too old, between the import and the first kernel."""
+    gone = f"import shutil, fastbptt; shutil.rmtree({str(tmp_path / 'fastbptt')!r})\n"
+    assert run(tmp_path, before=gone, PYTHONPATH=str(ENGINE.parents[1])) == "0"
+    assert run(tmp_path) == "1"
+
+
 def test_paths_are_fixed_when_the_package_is_imported(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -112,6 +112,7 @@ def _alone_in(folder: Path | None) -> Iterator[None]:
     if folder is None or fcntl is None:
         yield
         return
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
