@@ -18,8 +18,10 @@ import pytest
 
 import fastbptt as fb
 from fastbptt.engine import fork, products
+from fastbptt.engine.compat import PLAIN
 from fastbptt.tree import leaves
 
+pytestmark = pytest.mark.skipif(PLAIN, reason="there the calling thread does all work")
 MOST = 3
 PARALLEL_LOOP = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3)      # `fork.PARALLEL_FOR`
 
