@@ -163,8 +163,7 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
         scans = scans_of(cell, checked, tape.initial)
     truncation = check_horizon(truncation)
     T, B = tape.batch.x.shape[:2]
-    segmented = isinstance(tape, CheckpointTape)
-    if not (callable(dh) and segmented):
+    if not (callable(dh) and isinstance(tape, CheckpointTape)):
         dh = check_array("dh", dh, (T, B, cell.hidden_size), dtype, cell)
     dfinal = _no_errors(cell, B, dtype) if dfinal is None else check_state(cell, dfinal, B, dtype, "dfinal")
     clip = 0.0 if clip_state is None else check_positive("clip_state", clip_state)

@@ -32,7 +32,7 @@ class Scan:
 
     def __init__(self, cell: Any, reverse: bool, params: Any, initial: Any):
         self.cell, self.reverse, self.initial = cell, reverse, tuple(initial)
-        self.params = tuple(params if cell.mask is None else cell.apply_mask(params))
+        self.params = tuple(cell.apply_mask(params))
 
     @property
     def dtype(self) -> Any:
@@ -150,7 +150,7 @@ class Execution:
         x, dtype = self.batch.x, self.scans[0].dtype
         self.dh, self.clip = dh, clip
         self.dfinal = [tuple(state) for state in dfinal]
-        self.carry: list[Any] = list(self.dfinal)
+        self.carry: list[Any] = [None] * len(self.scans)
         self.sums: list[Any] = [None] * len(self.scans)
         self.dx = np.zeros((0, 0, 0) if x.ndim == 2 else x.shape, dtype)
         self.dparams = [tuple([np.zeros(a.shape, dtype) for a in scan.params]) for scan in self.scans]
@@ -204,8 +204,7 @@ class Execution:
         params, states = [], []
         for scan, dparams, dstate in zip(self.scans, self.dparams, self.dstate, strict=True):
             cell = scan.cell
-            if cell.mask is not None:
-                cell.mask_gradient(dparams[1])
+            cell.mask_gradient(dparams[1])
             params.append(cell.params_type(*dparams))
             states.append(cell.state_type(*dstate))
         return Grads(self.cell.per_layer(params), self.dx if self.dx.size else None, self.cell.per_layer(states))

@@ -8,7 +8,7 @@ import numpy as np
 from ..arrays import Array, Passes, longest_first
 from ..cells.time_blocks import PASS_ROWS
 from ..engine.partition import MAX_SHARDS, shard_count
-from .truncation import Truncation, passes_of_all, windows
+from .truncation import Truncation, passes_by_sequence, passes_of_all
 
 KEPT_PASSES = 2**14      # of the largest plan that is kept for the next call, half a megabyte
 
@@ -55,9 +55,7 @@ def _overlapping(lengths: Array, truncation: Truncation, separate: bool) -> Pass
     """All ends of every sequence, cut into units long enough that reaching back before their own steps costs little."""
     together = max(PASS_ROWS, -(-4 * min(truncation.horizon, int(lengths.max())) // truncation.stride))
     rows, unit, units = [], [], 0
-    for b, length in enumerate(lengths.tolist()):
-        own = windows(length, truncation, separate)
-        own = np.column_stack([np.full(len(own), b), own])
+    for own in passes_by_sequence(lengths, truncation, separate):
         # The last end first: of passes over as many steps, a unit's first has the last end and its last the first.
         rows.append(own[::-1])
         unit.append(units + np.arange(len(own))[::-1] // together)

@@ -1,6 +1,7 @@
 """Truncation as data: Williams & Peng's BPTT(h; s) and its ends."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,9 +73,7 @@ class Truncation:
         """
         count = -(-min(self.horizon, int(lengths.max())) // self.stride)
         groups: list[list[Array]] = [[] for _ in range(count + 1)]
-        for b, length in enumerate(lengths.tolist()):
-            own = windows(length, self, separate)
-            own = np.column_stack([np.full(len(own), b), own])
+        for own in passes_by_sequence(lengths, self, separate):
             group = np.arange(len(own)) % count
             if len(own) > count and own[-1 - count, 1] > own[-1, 3]:
                 group[-1] = count
@@ -97,6 +96,13 @@ def windows(length: int, truncation: Truncation, separate: bool = False) -> Arra
     previous = np.arange(0, length, stride)
     end = np.minimum(previous + stride, length)
     return np.stack([end, previous, np.maximum(0, end - horizon)], axis=1)
+
+
+def passes_by_sequence(lengths: Array, truncation: Truncation, separate: bool = False) -> Iterator[Array]:
+    """For every sequence its passes, (n, 4) int64: sequence, end, the end before it and stop."""
+    for b, length in enumerate(lengths.tolist()):
+        own = windows(length, truncation, separate)
+        yield np.column_stack([np.full(len(own), b), own])
 
 
 def passes_of_all(lengths: Array, truncation: Truncation, separate: bool = False) -> Array:
