@@ -70,13 +70,13 @@ def singular(rng, S, rank, integers=True):
 
 
 def test_a_column_that_is_half_of_another():
-    sizes = np.sort(np.log(np.abs(np.linalg.eigvals(ISSUE))))[::-1]
+    sizes = np.log(np.sort(np.abs(np.linalg.eigvals(ISSUE)))[:0:-1])      # without the smallest: 0, exactly or to rounding
     got = spectrum(ISSUE, 600)[0]
-    np.testing.assert_allclose(got[:3], sizes[:3], atol=2e-3)
+    np.testing.assert_allclose(got[:3], sizes, atol=2e-3)
     assert got[3] == -np.inf
-    np.testing.assert_allclose(spectrum(ISSUE, 600, transient=300)[0, :3], sizes[:3], atol=2e-3)
+    np.testing.assert_allclose(spectrum(ISSUE, 600, transient=300)[0, :3], sizes, atol=2e-3)
     assert spectrum(ISSUE, 600, transient=300)[0, 3] == -np.inf
-    np.testing.assert_allclose(spectrum(ISSUE, 600, 3)[0], sizes[:3], atol=5e-3)
+    np.testing.assert_allclose(spectrum(ISSUE, 600, 3)[0], sizes, atol=5e-3)
     np.testing.assert_allclose(spectrum(ISSUE, 600, convergence=True)[0][0], got, atol=1e-9)
     np.testing.assert_allclose(ref.lyapunov(np.broadcast_to(ISSUE, (600, 1, 4, 4)))[0], got, atol=1e-9)
 
