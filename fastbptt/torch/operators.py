@@ -37,7 +37,7 @@ def call(scan: Scan, inputs: Inputs) -> Any:
 
 
 class Eager(torch.autograd.Function):
-    """A scan outside of compilers and transforms. It refuses forward mode by itself, having no jvp."""
+    """A scan outside of compilers and transforms."""
 
     @staticmethod
     def forward(ctx: Any, scan: Scan, *inputs: Any) -> Any:
@@ -60,6 +60,11 @@ class Eager(torch.autograd.Function):
         else:
             grads = run_backward(ctx.scan, errors, Tapes(*saved[:KEPT]), given, ctx.checked)
         return (None, *grads, None, None)[:len(saved) - KEPT + 1]
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """Refused."""
+        raise NotImplementedError(FORWARD_MODE)
 
 
 # ---------------------------------------------------------------------------------------------- operators
