@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from .scans import DIFFERENTIABLE, Config, Inputs, Scan, Tapes, like_forward, run_backward, run_forward, scan_of
+from .packing import packing_of
+from .scans import DIFFERENTIABLE, Config, Inputs, Scan, Tapes, array, like_forward, run_backward, run_forward, scan_of
 
 RESULTS = 3      # output, h_n and c_n
 KEPT = len(Tapes._fields)
@@ -29,7 +30,8 @@ TRANSFORMS = ("fastbptt.torch: expected a plain call, got one inside a transform
 
 def call(scan: Scan, inputs: Inputs) -> Any:
     """output, h_n and c_n of a scan; c_n is None, or empty, where there is no cell state."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled("cpu"):
+    if (torch.compiler.is_compiling() or inputs.x.is_meta or torch.is_autocast_enabled("cpu")
+            or torch._C._len_torch_dispatch_stack()):
         return scan_operator(*inputs, *scan.config)[:RESULTS]
     if torch._C._are_functorch_transforms_active():
         raise NotImplementedError(TRANSFORMS)
@@ -76,12 +78,8 @@ def _scan_of(args: tuple[Any, ...]) -> tuple[Scan, Inputs]:
 
 
 def _filled(tensors: Any) -> tuple[torch.Tensor, ...]:
-    """Operators return tensors only, of memory of their own: an empty one for None."""
-    found: list[torch.Tensor] = []
-    for tensor in tensors:
-        shared = any(tensor is other for other in found)
-        found.append(torch.empty(0) if tensor is None else tensor.clone() if shared else tensor)
-    return tuple(found)
+    """Operators return tensors only: an empty one for None."""
+    return tuple([torch.empty(0) if tensor is None else tensor for tensor in tensors])
 
 
 def _forward(*args: Any) -> tuple[torch.Tensor, ...]:
@@ -89,11 +87,13 @@ def _forward(*args: Any) -> tuple[torch.Tensor, ...]:
     if forward_ad._current_level >= 0 and any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in given):
         raise NotImplementedError(FORWARD_MODE)
     results, tapes, _ = run_forward(scan, given)
+    if given.batch_sizes is not None and tapes.gates is not None:      # equal calls, equal results, at padded steps too
+        tapes.gates[..., torch.from_numpy(packing_of(array(given.batch_sizes)).padding), :] = 0
     return _filled((*results, *tapes))
 
 
 def _fake_forward(*args: Any) -> tuple[torch.Tensor, ...]:
-    return _filled(like_forward(*_scan_of(args), torch.empty))
+    return _filled(like_forward(scan_of(Config(*args[TENSORS:]), 1, 1), Inputs(*args[:TENSORS]), torch.empty))     # of any size
 
 
 def _backward(*args: Any) -> tuple[torch.Tensor, ...]:

@@ -14,7 +14,7 @@ class Packing:
     def __init__(self, batch_sizes: Array):
         steps, sequences = np.arange(len(batch_sizes))[:, None], np.arange(batch_sizes[0])
         valid = sequences < batch_sizes[:, None]
-        self.shape = valid.shape
+        self.shape, self.padding = valid.shape, ~valid
         self.lengths, self.order = valid.sum(axis=0), np.arange(batch_sizes[0])
         self.places = np.flatnonzero(valid)
         """(N,): of every row, its place t · B + b."""

@@ -247,13 +247,14 @@ def _final_errors(scan: Scan, dh_n: Any, dc_n: Any) -> Any:
 
 
 def _gradients(scan: Scan, grads: Any, dx: Array, given: Inputs) -> tuple[Any, ...]:
-    """In the order of the inputs, None where there is no input. bias_ih and bias_hh may share one tensor."""
+    """In the order of the inputs, None where there is no input."""
     params, states = scan.cell.flatten(grads.params), scan.cell.flatten(grads.state)
     db_ih = db_hh = None
     if given.b_ih is not None:
-        db_ih = db_hh = below_each_other([own.b for own in params])
-        if scan.inner_bias:
-            db_hh = below_each_other([np.concatenate([own.b[:-len(own.b_hn)], own.b_hn]) for own in params])
+        # Two tensors: one for both would be added to twice by the next backward pass.
+        db_ih = below_each_other([own.b for own in params])
+        db_hh = below_each_other([np.concatenate([own.b[:-len(own.b_hn)], own.b_hn]) if scan.inner_bias else own.b.copy()
+                                  for own in params])
     return (from_numpy(dx), None if given.h0 is None else layers([s[0] for s in states]),
             None if given.c0 is None else layers([s[1] for s in states]), below_each_other([params[0].U]),
             below_each_other([own.W for own in params]), db_ih, db_hh,
