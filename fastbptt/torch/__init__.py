@@ -5,7 +5,8 @@
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
-    raise ImportError("fastbptt.torch: expected PyTorch to be installed; install it with: pip install 'fastbptt[torch]'") from error
+    raise ImportError("fastbptt.torch: expected PyTorch to be installed, got none; "
+                      "install it with: pip install 'fastbptt[torch]'") from error
 
 from .modules import GRU, LSTM, RNN
 

@@ -1,7 +1,6 @@
 """What the modules refuse. Where torch.nn's refuse the same, with its exception and its words: scripts and tests read these."""
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ DEVICES = ("cpu", "meta")
 def check_options(kind: str, input_size: Any, hidden_size: Any, num_layers: Any, bias: Any, batch_first: Any, dropout: Any,
                   proj_size: Any) -> None:
     """The constructor's arguments, in the order of torch.nn."""
-    if not isinstance(dropout, numbers.Real) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
+    if not isinstance(dropout, int | float) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
         raise ValueError("dropout should be a number in range [0, 1] representing the probability of an element being zeroed")
     for name, value, wanted in (("bias", bias, bool), ("batch_first", batch_first, bool), ("input_size", input_size, int),
                                 ("hidden_size", hidden_size, int)):
@@ -70,8 +69,8 @@ def check_hidden(kind: str, x: torch.Tensor, hx: Any, states: int, dims: int) ->
     names = ("h_0", "c_0")[:states]
     given = (hx,) if states == 1 else hx
     if not isinstance(given, tuple | list) or len(given) != states or not all(isinstance(h, torch.Tensor) for h in given):
-        raise TypeError(f"hx: expected {'a tensor' if states == 1 else 'a pair (h_0, c_0) of tensors'} for fastbptt.torch.{kind}, "
-                        f"got {type(hx).__name__}; leave it out for zeros")
+        expected = "a tensor" if states == 1 else "a pair (h_0, c_0) of tensors"
+        raise TypeError(f"hx: expected {expected} for fastbptt.torch.{kind}, got {type(hx).__name__}; leave it out for zeros")
     if any(h.dim() != dims for h in given):
         ranks = ", ".join([f"{h.dim()}-D" for h in given])
         raise RuntimeError(f"For {'batched 3-D' if dims == 3 else 'unbatched 2-D'} input, "
@@ -81,7 +80,8 @@ def check_hidden(kind: str, x: torch.Tensor, hx: Any, states: int, dims: int) ->
         if h.dtype != x.dtype and not torch.is_autocast_enabled("cpu"):
             raise ValueError(f"{name}: expected {x.dtype} like the input, got {h.dtype}; use {name}.to({x.dtype})")
         if h.device != x.device:
-            raise ValueError(f"{name}: expected a tensor on {x.device} like the input, got {h.device}; use {name}.to(input.device)")
+            raise ValueError(f"{name}: expected a tensor on {x.device} like the input, got {h.device}; "
+                             f"use {name}.to(input.device)")
     return tuple(given)
 
 

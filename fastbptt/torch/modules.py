@@ -30,8 +30,8 @@ class Recurrent(nn.Module):
         super().__init__()
         check_options(type(self).__name__, input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
         if dropout > 0 and num_layers == 1:
-            warnings.warn("dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects num_layers "
-                          f"greater than 1, but got dropout={dropout} and num_layers={num_layers}", stacklevel=3)
+            warnings.warn("dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
+                          f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}", stacklevel=3)
         self.mode, self.input_size, self.hidden_size, self.num_layers = mode, input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, float(dropout), bidirectional
         self.proj_size = proj_size
@@ -111,8 +111,8 @@ class Recurrent(nn.Module):
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As torch.nn's: (output, h_n), of an LSTM (output, (h_n, c_n)), from a tensor or a PackedSequence.
 
-        input is (T, B, I), with batch_first (B, T, I), or one sequence (T, I); hx is (L·D, B, H), for one sequence (L·D, H), of an
-        LSTM a pair of these, and 0 where it is not given; for L layers in D directions.
+        input is (T, B, I), with batch_first (B, T, I), or one sequence (T, I); hx is (L·D, B, H), for one sequence (L·D, H), of
+        an LSTM a pair of these, for L layers in D directions; 0 where it is not given.
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
@@ -255,10 +255,10 @@ class GRU(Recurrent):
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
                  dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0, device: Any = None, dtype: Any = None, *,
                  reset: str = "after", truncation: Truncation | None = None, clip_state: float | None = None):
-        self_reset = check_choice("reset", reset, ("after", "before"))
-        super().__init__("GRU", f"GRU {self_reset}", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+        where = check_choice("reset", reset, ("after", "before"))
+        super().__init__("GRU", f"GRU {where}", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
                          proj_size, device, dtype, truncation, clip_state)
-        self.reset = self_reset
+        self.reset = where
 
     def _own_repr(self) -> list[str]:
         return [*([] if self.reset == "after" else [f"reset={self.reset!r}"]), *super()._own_repr()]
@@ -272,7 +272,7 @@ class LSTM(Recurrent):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
         As torch.nn.LSTM has them. `dtype` is float32 or float64, `proj_size` is refused.
     peephole : bool
-        As in `fastbptt.LSTM`: connections from the cell state to the gates i, f and o, the parameters weight_peephole_l[k] (3, H).
+        As in `fastbptt.LSTM`: connections from the cell state to the gates i, f and o, weight_peephole_l[k] (3, H).
     truncation, clip_state
         As in `RNN`.
 

@@ -18,12 +18,15 @@ KEPT = len(Tapes._fields)
 TENSORS = len(Inputs._fields)
 RARE = 4                 # the last of the inputs, left out of a call where it has none of them
 NONE_OF_THEM = (None,) * RARE
-INPUTS = ("Tensor x, Tensor? h0, Tensor? c0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, Tensor? peephole, Tensor? w_upper, "
-          "Tensor? batch_sizes, Tensor? seed, str cell, bool reverse, int layers, float dropout, int horizon, int stride, float clip")
+INPUTS = ("Tensor x, Tensor? h0, Tensor? c0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, Tensor? peephole, "
+          "Tensor? w_upper, Tensor? batch_sizes, Tensor? seed, "
+          "str cell, bool reverse, int layers, float dropout, int horizon, int stride, float clip")
+SAVED = "Tensor? dout, Tensor? dh_n, Tensor? dc_n, Tensor tape_h, Tensor? tape_c, Tensor? gates"
 TWICE = ("fastbptt.torch: expected to be differentiated once, got a second time, which the kernels cannot do; "
          "torch.nn's module of the same name can, and takes the same state_dict")
-FORWARD_MODE = ("fastbptt.torch: expected differentiation in reverse mode, got an input with a tangent (torch.autograd.forward_ad, "
-                "torch.func.jvp), which the kernels do not carry; use backward() or torch.autograd.grad")
+FORWARD_MODE = ("fastbptt.torch: expected differentiation in reverse mode, got an input with a tangent "
+                "(torch.autograd.forward_ad, torch.func.jvp), which the kernels do not carry; "
+                "use backward() or torch.autograd.grad")
 TRANSFORMS = ("fastbptt.torch: expected a plain call, got one inside a transform of torch.func (grad, vjp, jvp, vmap, jacrev); "
               "use backward() or torch.autograd.grad, and a loop in place of vmap")
 
@@ -137,9 +140,7 @@ scan_operator.register_fake(_fake_forward)
 scan_operator.register_autograd(lambda ctx, *errors: _gradients(ctx.saved_tensors, ctx.config, errors), setup_context=_setup)
 scan_operator.register_autocast("cpu", torch.float32)
 
-scan_backward_operator = _define(
-    "scan_backward", _backward, f"Tensor? dout, Tensor? dh_n, Tensor? dc_n, Tensor tape_h, Tensor? tape_c, Tensor? gates, {INPUTS}",
-    DIFFERENTIABLE)
+scan_backward_operator = _define("scan_backward", _backward, f"{SAVED}, {INPUTS}", DIFFERENTIABLE)
 scan_backward_operator.register_fake(_fake_backward)
 scan_backward_operator.register_autograd(_refuse_twice)
 scan_backward_operator.register_autocast("cpu", torch.float32)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..arrays import NO_RESETS, NONE, Array, Batch
 from ..bptt.api import backward, forward
@@ -23,7 +24,7 @@ from .packing import Packing, packing_of
 from .threads import as_many_threads
 
 OPTION = {"RNN": "activation", "GRU": "reset", "LSTM": "peephole"}
-from_numpy, Tensor = torch.from_numpy, torch.Tensor
+from_numpy = torch.from_numpy
 
 
 class Inputs(NamedTuple):
@@ -131,14 +132,15 @@ def params_of(scan: Scan, given: Inputs) -> Any:
     """The Params of a cell or a stack: b = bias_ih + bias_hh, but for what is inside the reset of a GRU."""
     _, _, _, w_ih, w_hh, b_ih, b_hh, P, upper, _, _ = given
     U, W, P = w_ih.numpy(force=True), w_hh.numpy(force=True), array(P)
-    biases = (np.zeros(len(W), W.dtype),) * 2 if b_ih is None else (b_ih.numpy(force=True), b_hh.numpy(force=True))
+    b_ih, b_hh = (array(b) for b in ((b_ih, b_hh) if b_ih is not None else (torch.zeros(len(W), dtype=w_hh.dtype),) * 2))
     if scan.alone:
-        return _layer_params(scan, U, W, *biases, P)
+        return _layer_params(scan, U, W, b_ih, b_hh, P)
     rows, upper, params = len(U), array(upper), []
     for layer in range(len(scan.parts)):
         own = slice(layer * rows, (layer + 1) * rows)
         inputs = U if layer == 0 else upper[(layer - 1) * rows:layer * rows]
-        params.append(_layer_params(scan, inputs, W[own], *[b[own] for b in biases], P if P is None else P[3 * layer:3 * layer + 3]))
+        peephole = None if P is None else P[3 * layer:3 * layer + 3]
+        params.append(_layer_params(scan, inputs, W[own], b_ih[own], b_hh[own], peephole))
     return scan.cell.per_layer(params)
 
 
@@ -151,7 +153,7 @@ def _layer_params(scan: Scan, U: Array, W: Array, b_ih: Array, b_hh: Array, P: A
     return scan.params_type(U, W, b) if P is None else scan.params_type(U, W, b, P)
 
 
-def _state_of(scan: Scan, h: Array | None, c: Array | None) -> Any:
+def _state_of(scan: Scan, h: Any, c: Any) -> Any:
     """The State of a cell or a stack from (L, B, H); None from None."""
     if h is None:
         return None

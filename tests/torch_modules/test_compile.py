@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 import fastbptt.torch as ours  # noqa: E402
 
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
 SHAPES = [(5, 2, 3), (9, 4, 3), (7, 3, 3)]
 MAKE = {
     "RNN": lambda: ours.RNN(3, 4, 2, bidirectional=True), "GRU": lambda: ours.GRU(3, 4, bias=False),
@@ -48,7 +48,7 @@ def assert_equal(module, run, shapes):
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("dynamic", [False, None, True])
 def test_one_graph(name, dynamic):
-    """fullgraph=True: nothing of a module is left to Python; with shapes that are fixed, that change, or are free from the start."""
+    """fullgraph=True: nothing of a module is left to Python; with shapes fixed, changing, or free."""
     torch.manual_seed(0)
     module = MAKE[name]()
     module.dropout = 0.0      # a compiler draws other numbers

@@ -10,6 +10,8 @@ torch = pytest.importorskip("torch")
 import fastbptt.torch as ours  # noqa: E402
 from fastbptt.torch import operators  # noqa: E402
 
+# Which PyTorch calls itself, in opcheck and for tangents.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
 forward_ad = torch.autograd.forward_ad
 MAKE = {
     "RNN": lambda **kw: ours.RNN(3, 4, **kw), "RNN relu": lambda **kw: ours.RNN(3, 4, nonlinearity="relu", **kw),
@@ -96,8 +98,9 @@ def test_tangents_are_refused(kind, way):
 
 
 @pytest.mark.parametrize("transform", [
-    lambda f, x: torch.func.grad(lambda x: f(x).sum())(x), lambda f, x: torch.func.vjp(f, x), lambda f, x: torch.func.jvp(f, (x,), (x,)),
-    lambda f, x: torch.func.vmap(f)(x[None]), lambda f, x: torch.func.jacrev(f)(x), lambda f, x: torch.func.jacfwd(f)(x)])
+    lambda f, x: torch.func.grad(lambda x: f(x).sum())(x), lambda f, x: torch.func.vjp(f, x),
+    lambda f, x: torch.func.jvp(f, (x,), (x,)), lambda f, x: torch.func.vmap(f)(x[None]),
+    lambda f, x: torch.func.jacrev(f)(x), lambda f, x: torch.func.jacfwd(f)(x)])
 def test_transforms_are_refused(transform):
     module = MAKE["GRU"]()
     with pytest.raises(NotImplementedError, match="expected a plain call, got one inside a transform of torch.func"):

@@ -119,7 +119,8 @@ def test_gradcheck(kind, i):
     def run(*args):
         x, *hidden = args[:len(inputs)]
         hx = [tuple(hidden) if len(hidden) > 1 else h for h in hidden[:1]]
-        return tuple(flat(torch.func.functional_call(module, dict(zip(names, args[len(inputs):], strict=True)), (x.abs() + 0.1, *hx))))
+        own = dict(zip(names, args[len(inputs):], strict=True))
+        return tuple(flat(torch.func.functional_call(module, own, (x.abs() + 0.1, *hx))))
     assert torch.autograd.gradcheck(run, [*inputs, *weights], fast_mode=True)
 
 
