@@ -2,7 +2,7 @@
 
     python benchmarks/torch_modules.py overhead              # T = 100, B = 1, H = 32, beside PyTorch's own floors
     python benchmarks/torch_modules.py cases [--classes S M L] [--cells rnn gru lstm] [--seconds 1]
-    python benchmarks/torch_modules.py threads               # both OpenMP runtimes in one process, as they happen to be loaded
+    python benchmarks/torch_modules.py threads               # PyTorch's threads and ours in one process
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes and threads: data parallel training, workers of a DataLoader, two OpenMP runtimes in one process."""
+"""Several processes and threads: data parallel training, workers of a DataLoader, PyTorch's threads and ours in one process."""
 from __future__ import annotations
 
 import os
@@ -102,8 +102,8 @@ ORDERS = {"ours first": "import fastbptt, torch, fastbptt.torch as ours", "their
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_both_openmp_runtimes_in_one_process(order):
-    """PyTorch's threads and Numba's work in turn, in whatever order they were started."""
+def test_threads_of_both_in_one_process(order):
+    """PyTorch's threads and ours work in turn, in whatever order they were started."""
     code = f"""
 {ORDERS[order]}
 torch.manual_seed(0)
