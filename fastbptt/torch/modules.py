@@ -28,15 +28,15 @@ class Recurrent(nn.Module):
                  dropout: float, bidirectional: bool, proj_size: int, device: Any, dtype: Any, truncation: Truncation | None,
                  clip_state: float | None, peephole: bool = False):
         super().__init__()
-        check_options(type(self).__name__, input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
+        check_options(mode.partition("_")[0], input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
         if dropout > 0 and num_layers == 1:
             warnings.warn("dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
                           f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}", stacklevel=3)
         self.mode, self.input_size, self.hidden_size, self.num_layers = mode, input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, float(dropout), bidirectional
         self.proj_size = proj_size
-        self.truncation = check_truncated(truncation, bidirectional)
-        self.clip_state = None if clip_state is None else check_positive("clip_state", clip_state)
+        self._truncation = check_truncated(truncation, bidirectional)
+        self._clip_state = None if clip_state is None else check_positive("clip_state", clip_state)
         self._cell, self._peephole = cell, peephole
         self._all_weights = [self._add_weights(layer, way, device, dtype)
                              for layer in range(num_layers) for way in ("", "_reverse")[:1 + bool(bidirectional)]]
@@ -60,9 +60,19 @@ class Recurrent(nn.Module):
         return self.input_size if layer == 0 else self.hidden_size * (1 + bool(self.bidirectional))
 
     @property
+    def truncation(self) -> Truncation | None:
+        """As it was given."""
+        return self._truncation
+
+    @property
+    def clip_state(self) -> float | None:
+        """As it was given."""
+        return self._clip_state
+
+    @property
     def _joint(self) -> bool:
         """Whether all layers are one scan: a truncation cuts their states at the same steps."""
-        return self.truncation is not None and self.num_layers > 1
+        return self._truncation is not None and self.num_layers > 1
 
     def _make_scans(self) -> list[Scan]:
         """One for each direction of each layer, or one for all layers."""
@@ -116,7 +126,7 @@ class Recurrent(nn.Module):
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
-        kind, weights, x = type(self).__name__, self._weights(), input
+        kind, weights, x = self.mode.partition("_")[0], self._weights(), input
         check_input(kind, x, weights[0][0], self.input_size, (2, 3))
         hidden = () if hx is None else check_hidden(kind, x, hx, self.states, x.dim())
         alone = x.dim() == 2
@@ -134,7 +144,7 @@ class Recurrent(nn.Module):
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> Any:
         x, batch_sizes, order, back = packed
-        kind, weights = type(self).__name__, self._weights()
+        kind, weights = self.mode.partition("_")[0], self._weights()
         check_input(kind, x, weights[0][0], self.input_size, (2,))
         B = int(batch_sizes[0]) if order is None else order.shape[0]
         size = len(weights), B, self.hidden_size
@@ -184,6 +194,8 @@ class Recurrent(nn.Module):
         joined = [w_ih, *[torch.cat([own, *[layer[i + 1] for layer in above]]) for i, own in enumerate(first)]]
         upper = torch.cat([layer[0] for layer in above])
         seed = torch.randint(2**62, (1,)) if self.dropout and self.training else None
+        if self._scans[0].config.dropout != self.dropout:      # set since
+            self._scans = self._make_scans()
         output, *finals = call(self._scans[0], self._inputs(x.contiguous(), hidden, joined, batch_sizes, upper, seed))
         return output, finals[:self.states]
 

@@ -258,6 +258,23 @@ def test_truncation_of_layers_with_dropout(name):
     assert torch.equal(module(x)[0], module(x)[0])
 
 
+def test_options_set_later_are_heeded_or_refused():
+    module, _ = extended("plain", 2, truncation=fb.Truncation(4, 2), dropout=0.5)
+    x = torch.randn(9, 4, 3, dtype=torch.float64)
+    module.dropout = 0.1
+    assert_close(gradients(module, x), gradients(extended("plain", 2, truncation=fb.Truncation(4, 2), dropout=0.1)[0], x))
+    for name in ("truncation", "clip_state"):
+        with pytest.raises(AttributeError):
+            setattr(module, name, None)
+
+
+def test_a_subclass_is_called_by_the_name_of_its_base():
+    class Own(ours.LSTM):
+        pass
+    with pytest.raises(ValueError, match="expected 0 for fastbptt.torch.LSTM"):
+        Own(2, 3, proj_size=1)
+
+
 def test_truncated_layers_with_lengths():
     """Packed, each sequence as if it were alone."""
     module, _ = extended("peephole", 2, truncation=fb.Truncation(3, 2))
