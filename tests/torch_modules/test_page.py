@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "torch_char_lstm.py"
@@ -36,7 +37,12 @@ def test_both_modules_train_alike(capsys):
     spec = importlib.util.spec_from_file_location("torch_char_lstm", EXAMPLE)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    example.main(["--updates", "8", "--batch", "8", "--hidden", "16"])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)      # enough for this size, and no waiting for threads beside other processes
+    try:
+        example.main(["--updates", "8", "--batch", "8", "--hidden", "16"])
+    finally:
+        torch.set_num_threads(threads)
     assert difference(capsys.readouterr().out) < 1e-5
 
 
@@ -44,6 +50,6 @@ def test_both_modules_train_alike(capsys):
 @pytest.mark.parametrize("flags", [["--compile"], ["--ddp"]])
 def test_both_modules_train_alike_compiled_and_in_two_processes(flags):
     done = subprocess.run([sys.executable, str(EXAMPLE), "--updates", "4", "--batch", "8", "--hidden", "16", *flags],
-                          capture_output=True, text=True, timeout=300)
+                          capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert difference(done.stdout) < 1e-5
