@@ -2,6 +2,7 @@
 
     python examples/torch_char_lstm.py                              # both modules, 60 updates: some seconds
     python examples/torch_char_lstm.py --module fastbptt            # one of them: --module torch, --module fastbptt
+    python examples/torch_char_lstm.py --double                     # in float64, where the losses agree to many digits
     python examples/torch_char_lstm.py --compile                    # the model through torch.compile
     python examples/torch_char_lstm.py --ddp                        # two processes over gloo, half of each batch each
 
@@ -66,6 +67,8 @@ def train(name: str, options: argparse.Namespace, rank: int = 0, processes: int 
     else:
         from fastbptt.torch import LSTM as lstm  # noqa: N813
     model: Any = CharModel(lstm, characters, options.hidden)
+    if options.double:
+        model.double()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     if processes > 1:
         model = nn.parallel.DistributedDataParallel(model)
@@ -123,6 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--double", action="store_true", help="float64: what rounding does to the losses grows with every update")
     parser.add_argument("--compile", action="store_true", help="run the model through torch.compile")
     parser.add_argument("--ddp", action="store_true", help="two processes over gloo")
     options = parser.parse_args(arguments)

@@ -40,10 +40,10 @@ def test_both_modules_train_alike(capsys):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)      # enough for this size, and no waiting for threads beside other processes
     try:
-        example.main(["--updates", "8", "--batch", "8", "--hidden", "16"])
+        example.main(["--updates", "8", "--batch", "8", "--hidden", "16", "--double"])
     finally:
         torch.set_num_threads(threads)
-    assert difference(capsys.readouterr().out) < 1e-5
+    assert difference(capsys.readouterr().out) < 1e-10
 
 
 @pytest.mark.slow
