@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, Batch
-from ..cells.time_blocks import TIME_ROWS
 from ..engine.partition import BLOCK_FLOATS, MAX_SHARDS, MIN_BLOCK_ROWS
 from ..engine.threads import get_num_threads
 from ..errors import check_budget, refuse_budget
@@ -67,7 +66,7 @@ def _working_bytes(cell: Any, B: int, T: int, dtype: Any) -> int:
     """About the bytes of a scan's own buffers: a block of working rows and of gathered rows for each shard under way."""
     gathered = max(cell.input_size, cell.hidden_size) + 16
     width = (cell.gates + 1) * (cell.hidden_size + 16) + gathered
-    rows = TIME_ROWS if B == 1 else max(MIN_BLOCK_ROWS, BLOCK_FLOATS // width) * min(MAX_SHARDS, get_num_threads())
+    rows = max(MIN_BLOCK_ROWS, BLOCK_FLOATS // width) * min(MAX_SHARDS, get_num_threads())
     return int(min(rows, T * B) * width * dtype.itemsize)
 
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from ..arrays import Array, Batch, Options
 from ..engine import simd
 from ..engine.columns import load_columns, load_each, store_columns, unit_vector
-from ..engine.pool import run_pieces
 from ..engine.jit import kernel, njit, overload
 from ..engine.panels import load_tail, store_tail
+from ..engine.pool import run_pieces
 from ..engine.tuples import field, named
 from .buffers import measure
 from .form import form_of

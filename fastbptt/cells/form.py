@@ -120,3 +120,17 @@ def _extra_count(params):
         return None
     count = form.extra_count
     return lambda params: count
+
+
+def block_gates(params: Any) -> Any:
+    """W's gates that multiply h itself: all, or all but the last where that has a product of its own."""
+    raise NotImplementedError
+
+
+@overload(block_gates)
+def _block_gates(params):
+    form = form_of(params)
+    if form is None:
+        return None
+    gates = form.layout.recurrent - (form.inner is not None)
+    return lambda params: gates

@@ -8,8 +8,8 @@ from __future__ import annotations
 from numba import types
 
 from ..engine import simd
-from ..engine.gemm import columns_times_panels, rows_times_panels
-from ..engine.jit import njit, overload
+from ..engine.gemm import columns_times_panels, row_range, rows_times_panels
+from ..engine.jit import overload
 from ..engine.panels import (
     add_row,
     gather_row,
@@ -104,68 +104,89 @@ def _input_sum(x, params, dims):
     return lambda x, params, dims: input_sum_size(layout(params).input_columns, dims.I, dims.Hp, ids, params.U)
 
 
-def input_gradients(x, sums, params, work, count, dims):
+def input_panels(x: Any, params: Any, dims: Any) -> Any:
+    """Floats for each row of the inputs as panels, and of ∂L/∂x: none for ids."""
+    raise NotImplementedError
+
+
+@overload(input_panels)
+def _input_panels(x, params, dims):
+    if _is_ids(x):
+        return lambda x, params, dims: (0, 0)
+    return lambda x, params, dims: (padded(dims.I + 1, params.U), padded(dims.I, params.U))
+
+
+def gather_inputs(x, out, index, count, dims, piece, pieces):
+    """The inputs of `count` steps as panels, with the 1 that belongs to the bias; nothing for ids."""
+    raise NotImplementedError
+
+
+@overload(gather_inputs)
+def _gather_inputs(x, out, index, count, dims, piece, pieces):
+    if _is_ids(x):
+        return lambda x, out, index, count, dims, piece, pieces: None
+
+    def gather(x, out, index, count, dims, piece, pieces):
+        flat, n_lanes = simd.flat(x), simd.lanes(out)
+        vectors = vectors_in(padded(dims.I + 1, out), out)
+        for v in range(vectors * piece // pieces, vectors * (piece + 1) // pieces):
+            place, step = panel_place(v * n_lanes, count, vectors, out)
+            j = v * n_lanes
+            if j + n_lanes <= dims.I:
+                for m in range(count):
+                    simd.store(out, place + m * step, simd.load(flat, index[m] * dims.I + j))
+            else:
+                for m in range(count):
+                    simd.store(out, place + m * step, simd.load_part(flat, index[m] * dims.I + j, dims.I - j))
+            if j <= dims.I and dims.I < j + n_lanes:
+                for m in range(count):
+                    out[place + dims.I - j + m * step] = 1
+    return gather
+
+
+def input_gradients(x, sums, params, panels, work, count, dims, piece, pieces):
     """Add `count` rows of ∂L/∂(gates) to a shard's sums of dU and db."""
     raise NotImplementedError
 
 
 @overload(input_gradients)
-def _input_gradients(x, sums, params, work, count, dims):
+def _input_gradients(x, sums, params, panels, work, count, dims, piece, pieces):
     if _is_ids(x):
-        def scattered(x, sums, params, work, count, dims):
-            ids = simd.flat(x)
-            width = layout(params).input_columns * dims.Hp
+        def scattered(x, sums, params, panels, work, count, dims, piece, pieces):
+            ids, width = simd.flat(x), layout(params).input_columns * dims.Hp
+            begin, end = width // 4 * piece // pieces * 4, width // 4 * (piece + 1) // pieces * 4
             for m in range(count):
-                column = ids[work.indices[m]]
+                column, delta = ids[work.indices[m]], m * dims.row + begin
                 if 0 <= column and column < dims.I:     # the caller's array, which may have been written to since it was checked
-                    add_row(sums, column * width, work.delta, m * dims.row, width)
-                add_row(sums, dims.I * width, work.delta, m * dims.row, width)
+                    add_row(sums, column * width + begin, work.delta, delta, end - begin)
+                add_row(sums, dims.I * width + begin, work.delta, delta, end - begin)
         return scattered
 
-    def dense(x, sums, params, work, count, dims):
-        columns = layout(params).input_columns * dims.Hp
+    def dense(x, sums, params, panels, work, count, dims, piece, pieces):
         width = padded(dims.I + 1, sums)
-        vectors = vectors_in(width, sums)
-        gather_inputs(work.scratch, simd.flat(x), work.indices, count, vectors, dims)
-        columns_times_panels(sums, 0, width, work.delta, 0, dims.row, columns, count, work.scratch, 0, vectors)
+        columns_times_panels(sums, 0, width, work.delta, 0, dims.row, layout(params).input_columns * dims.Hp, count, panels, 0,
+                             vectors_in(width, sums), piece, pieces)
     return dense
 
 
-@njit
-def gather_inputs(out, x, index, count, vectors, dims):
-    """The inputs of `count` steps as panels, with the 1 that belongs to the bias."""
-    n_lanes = simd.lanes(out)
-    for v in range(vectors):
-        place, step = panel_place(v * n_lanes, count, vectors, out)
-        j = v * n_lanes
-        if j + n_lanes <= dims.I:
-            for m in range(count):
-                simd.store(out, place + m * step, simd.load(x, index[m] * dims.I + j))
-        else:
-            for m in range(count):
-                simd.store(out, place + m * step, simd.load_part(x, index[m] * dims.I + j, dims.I - j))
-    place, step = panel_place(dims.I, count, vectors, out)
-    for m in range(count):
-        out[place + m * step] = 1
-
-
-def input_errors(x, dx, rows, weights, params, work, count, dims):
+def input_errors(x, dx, rows, weights, params, out, work, count, dims, piece, pieces):
     """Add ∂L/∂x = δ U of `count` rows to `rows` of dx (flat), if it is wanted (not of size 0)."""
     raise NotImplementedError
 
 
 @overload(input_errors)
-def _input_errors(x, dx, rows, weights, params, work, count, dims):
+def _input_errors(x, dx, rows, weights, params, out, work, count, dims, piece, pieces):
     if _is_ids(x):
-        return lambda x, dx, rows, weights, params, work, count, dims: None
+        return lambda x, dx, rows, weights, params, out, work, count, dims, piece, pieces: None
 
-    def dense(x, dx, rows, weights, params, work, count, dims):
+    def dense(x, dx, rows, weights, params, out, work, count, dims, piece, pieces):
         if dx.size > 0:
             width = padded(dims.I, dx)
-            rows_times_panels(work.scratch, 0, width, work.delta, 0, dims.row, count, layout(params).input_columns * dims.Hp,
-                              weights, 0, vectors_in(width, dx), False)
-            for m in range(count):
-                add_row(dx, rows[m] * dims.I, work.scratch, m * width, dims.I)
+            first, stop = row_range(count, piece, pieces)
+            rows_times_panels(out, first * width, width, work.delta, first * dims.row, dims.row, stop - first,
+                              layout(params).input_columns * dims.Hp, weights, 0, vectors_in(width, dx), False)
+            for m in range(first, stop):
+                add_row(dx, rows[m] * dims.I, out, m * width, dims.I)
     return dense
 
 

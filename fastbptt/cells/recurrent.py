@@ -5,29 +5,15 @@ from typing import Any
 
 from ..engine import simd
 from ..engine.gemm import columns_times_panels
-from ..engine.jit import njit, overload
+from ..engine.jit import jitable, njit, overload
 from ..engine.panels import add_row, pack_rows, pack_transposed, panel_place, vectors_in
 from ..engine.primitives import empty
 from ..engine.tuples import field
 from .buffers import state_sum_size
-from .form import extra_count, form_of, layout
+from .form import block_gates, extra_count, form_of, layout
 from .step import extra_gradients, load_saved, old_states, states_of
 
 # ---------------------------------------------------------------------------------------------- packing
-
-
-def block_gates(params: Any) -> Any:
-    """W's gates that multiply h itself: all, or all but the last where that has a product of its own."""
-    raise NotImplementedError
-
-
-@overload(block_gates)
-def _block_gates(params):
-    form = form_of(params)
-    if form is None:
-        return None
-    gates = form.layout.recurrent - (form.inner is not None)
-    return lambda params: gates
 
 
 @njit(allocates=True)
@@ -61,10 +47,10 @@ def pack_backward(params, dims):
 
 
 @njit
-def gather_panels(out, arrays, initial, before, count, dims):
+def gather_panels(out, arrays, initial, before, count, dims, piece, pieces):
     """h before `count` steps as panels (see `old_states`)."""
     vectors = vectors_in(dims.Hp, out)
-    for v in range(vectors):
+    for v in range(vectors * piece // pieces, vectors * (piece + 1) // pieces):
         place, step = panel_place(v * simd.lanes(out), count, vectors, out)
         j = v * simd.lanes(out)
         for m in range(count):
@@ -77,44 +63,56 @@ def state_sum(params, dims):
     return state_sum_size(layout(params).recurrent, extra_count(params), dims.Hp)
 
 
+@jitable
+def state_panels(recurrent, shared, Hp):
+    """Floats for each row of what W's gates multiplied: h, and what the last gate did where that has a product of its own."""
+    return (1 + recurrent - shared) * Hp
+
+
 @njit
-def state_gradients(params, tape, initial, sums, work, count, dims):
+def gather_states(params, tape, initial, work, count, dims, piece, pieces):
+    """`work.scratch` begins with what W's gates multiplied in `count` steps, as panels."""
+    gather_panels(work.scratch, states_of(params, tape), states_of(params, initial), work.before, count, dims, piece, pieces)
+    gather_entered(params, tape, initial, work.scratch[count * dims.Hp:], work, count, dims, piece, pieces)
+
+
+@njit
+def state_gradients(params, tape, initial, sums, work, count, dims, piece, pieces):
     """Add `count` rows of `work.delta` to a shard's sums: δᵀ h_{t−1}, and what the units' own parameters get."""
     lay, shared, Hp = layout(params), block_gates(params), dims.Hp
     vectors = vectors_in(Hp, sums)
-    gather_panels(work.scratch, states_of(params, tape), states_of(params, initial), work.before, count, dims)
     columns_times_panels(sums, 0, Hp, work.delta, lay.recurrent_first * Hp, dims.row, shared * Hp, count, work.scratch, 0,
-                         vectors)
+                         vectors, piece, pieces)
     if shared < lay.recurrent:
-        multiplied_panels(params, tape, initial, work, count, dims)
         columns_times_panels(sums, shared * Hp * Hp, Hp, work.delta, (lay.recurrent_first + shared) * Hp, dims.row, Hp, count,
-                             work.scratch, 0, vectors)
-    extra_gradients(params, tape, initial, sums, lay.recurrent * Hp * Hp, work, count, dims)
+                             work.scratch, count * Hp, vectors, piece, pieces)
+    extra_gradients(params, tape, initial, sums, lay.recurrent * Hp * Hp, work, count, dims, piece, pieces)
 
 
-def multiplied_panels(params: Any, tape: Any, initial: Any, work: Any, count: Any, dims: Any) -> Any:
-    """`work.scratch` becomes what W's last gate multiplied in `count` steps, where that has a product of its own."""
+def gather_entered(params: Any, tape: Any, initial: Any, out: Any, work: Any, count: Any, dims: Any, piece: Any,
+                   pieces: Any) -> Any:
+    """What W's last gate multiplied in `count` steps, as panels, where that has a product of its own."""
     raise NotImplementedError
 
 
-@overload(multiplied_panels)
-def _multiplied_panels(params, tape, initial, work, count, dims):
+@overload(gather_entered)
+def _gather_entered(params, tape, initial, out, work, count, dims, piece, pieces):
     form = form_of(params)
     if form is None:
         return None
     if form.inner is None:
-        return lambda params, tape, initial, work, count, dims: None
+        return lambda params, tape, initial, out, work, count, dims, piece, pieces: None
     value, states = form.inner.value, form.states
 
-    def gather(params, tape, initial, work, count, dims):
+    def gather(params, tape, initial, out, work, count, dims, piece, pieces):
         arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
-        vectors = vectors_in(dims.Hp, work.scratch)
-        for v in range(vectors):
-            place, step = panel_place(v * simd.lanes(saved), count, vectors, work.scratch)
+        vectors = vectors_in(dims.Hp, out)
+        for v in range(vectors * piece // pieces, vectors * (piece + 1) // pieces):
+            place, step = panel_place(v * simd.lanes(saved), count, vectors, out)
             j = v * simd.lanes(saved)
             for m in range(count):
-                simd.store(work.scratch, place + m * step, value(load_saved(params, saved, work.indices[m], j, dims),
-                                                                 old_states(arrays, firsts, work.before[m], j, dims)))
+                simd.store(out, place + m * step, value(load_saved(params, saved, work.indices[m], j, dims),
+                                                        old_states(arrays, firsts, work.before[m], j, dims)))
     return gather
 
 

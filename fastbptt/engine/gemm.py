@@ -8,7 +8,7 @@ ragged in the user's arrays is dealt with once, where they are packed and unpack
 The block of C that one tile computes stays in vector registers over the whole sum; each step of k is one vector load of
 B per column vector, one broadcast of A per row, and a fused multiply-add for every pair. The number of rows times vectors
 hides the latency of the multiply-add (4 cycles, 2 a cycle: at least 8); where there are fewer, k is split into chains.
-The order of every sum depends on the sizes alone.
+The order of every sum depends on the sizes alone, not on how a product is cut by rows or columns.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from . import simd
 from .compat.pointers import gep, load, pointer_to, store
 from .jit import njit
-from .primitives import minimum
+from .primitives import maximum, minimum
 from .simd import BOOL, I64
 from .vectors import nothing
 
@@ -70,7 +70,8 @@ def _emit_sums(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, init
     vt, align, suffix = llvm_types(dtype)
     width = shape.panels * shape.vectors
     count = shape.rows * width
-    chains = max(1, _CHAINS // count)
+    # Of three rows and more it depends on the vectors alone: so a product may be cut by rows anywhere, to the same bits.
+    chains = max(1, _CHAINS // (min(shape.rows, 3) * width))
     zero = ir.Constant(vt, [0.0] * vt.count)
 
     def step(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
@@ -214,12 +215,22 @@ def group_size(left):
 
 
 @njit(forceinline=True)
-def rows_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors, add):
-    """C (M, vectors) = [C where `add`] + A (M, K) B: A row after row, B in panels of K rows."""
+def row_range(rows, piece, pieces):
+    """From which row to which one of `pieces` cuts of a product by rows goes: three rows or more, or none."""
+    whole = maximum(1, minimum(pieces, rows // 3))
+    return rows * minimum(piece, whole) // whole, rows * minimum(piece + 1, whole) // whole
+
+
+@njit(forceinline=True)
+def rows_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors, add, piece=0, pieces=1):
+    """C (M, vectors) = [C where `add`] + A (M, K) B: A row after row, B in panels of K rows. Of `pieces` cuts by columns one."""
     n_lanes = simd.lanes(A)
-    panel = 0
     full = vectors // PANEL
-    while panel * PANEL < vectors:
+    unit = _WIDE_1 if M == 1 else _WIDE_2 if M == 2 else 1
+    units = (vectors + unit * PANEL - 1) // (unit * PANEL)
+    panel = units * piece // pieces * unit
+    last = minimum(vectors, units * (piece + 1) // pieces * unit * PANEL)
+    while panel * PANEL < last:
         wide = 1
         if M <= 2:
             limit = _WIDE_1 if M == 1 else _WIDE_2
@@ -236,11 +247,12 @@ def rows_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors, add):
 
 
 @njit
-def columns_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors):
-    """C (M, vectors) += Aᵀ B: A (K, M) with M a multiple of 4, B in panels of K rows."""
+def columns_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors, piece=0, pieces=1):
+    """C (M, vectors) += Aᵀ B: A (K, M) with M a multiple of 4, B in panels of K rows. Of `pieces` cuts by rows of C one."""
     n_lanes = simd.lanes(A)
-    for slab in range(0, M, SLAB):
-        stop = minimum(M, slab + SLAB)
+    last = M // 4 * (piece + 1) // pieces * 4
+    for slab in range(M // 4 * piece // pieces * 4, last, SLAB):
+        stop = minimum(last, slab + SLAB)
         for panel in range(0, (vectors + PANEL - 1) // PANEL):
             width = minimum(PANEL, vectors - panel * PANEL)
             i = slab

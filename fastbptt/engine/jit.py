@@ -36,15 +36,16 @@ def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False,
     return decorate if function is None else decorate(function)
 
 
-def overload(function: Callable[..., Any], *, allocates: bool = False, prefer_literal: bool = False) -> Any:
-    """`numba.extending.overload` whose implementations are building blocks, inlined into the one place that calls each."""
-    options = compiler.overload_options(_FLAGS, allocates=allocates)
+def overload(function: Callable[..., Any], *, allocates: bool = False, prefer_literal: bool = False,
+             forceinline: bool = True) -> Any:
+    """`numba.extending.overload` whose implementations are building blocks, as a rule inlined into what calls them."""
+    options = compiler.overload_options(_FLAGS, allocates=allocates, forceinline=forceinline)
     return extending.overload(function, prefer_literal=prefer_literal, jit_options=options)
 
 
 def jitable(function: Callable[..., Any]) -> Any:
     """A plain Python function that building blocks may call as well: Python plans by the rules that kernels go by."""
-    options = compiler.overload_options(_FLAGS, allocates=False)
+    options = compiler.overload_options(_FLAGS, allocates=False, forceinline=True)
     extending.overload(function, jit_options=options, strict=False)(lambda *args: function)
     return function
 

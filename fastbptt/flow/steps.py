@@ -242,7 +242,7 @@ class CellSteps:
         own = np.zeros((0, 0), self.dtype) if direct is None else np.ascontiguousarray(direct[at].reshape(-1, H))
         J = np.empty((n * B, H, H), self.dtype)
         shards = min(MAX_SHARDS, n * B)
-        with pool_for(2.0 * max(1, len(present)) * J.size, n * B) as pool:
+        with pool_for(2.0 * max(1, len(present)) * J.size) as pool:
             assemble(J, by_gate, own, blocks, shards, pool)
         return J.reshape(n, B, H, H)
 

@@ -47,7 +47,7 @@ def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, pyth
     return dispatcher(f, **flags, **_ALWAYS)
 
 
-def overload_options(flags: dict[str, Any], *, allocates: bool) -> dict[str, Any]:
+def overload_options(flags: dict[str, Any], *, allocates: bool, forceinline: bool) -> dict[str, Any]:
     """Options with which the implementation of an overload is compiled."""
     return {**flags, **_ALWAYS}
 
