@@ -14,18 +14,15 @@ TEXT = "fastbptt: compiling for this CPU, {seconds} s; the code is kept for late
 @contextmanager
 def shown() -> Iterator[None]:
     """Say on stderr, if that is a terminal, for how long it has been going on; the line is gone when this is left."""
-    stream = sys.stderr
-    if not _is_terminal(stream):
-        yield
-        return
     done = Event()
-    writer = Thread(target=_write, args=(stream, done), name="fastbptt-progress")
-    writer.start()
+    writer = Thread(target=_write, args=(sys.stderr, done), name="fastbptt-progress")
+    begun = _is_terminal(sys.stderr) and _started(writer)
     try:
         yield
     finally:
         done.set()
-        writer.join()
+        if begun:
+            writer.join()
 
 
 def _is_terminal(stream: Any) -> bool:
@@ -33,6 +30,14 @@ def _is_terminal(stream: Any) -> bool:
         return bool(stream.isatty())
     except (AttributeError, ValueError):      # there is none, or it is closed
         return False
+
+
+def _started(thread: Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError:      # no thread can be started: there are too many, or the interpreter is about to end
+        return False
+    return True
 
 
 def _write(stream: Any, done: Event) -> None:

@@ -41,7 +41,12 @@ class Unit:
 
     def __init__(self, module: Any, codegen: Any):
         self._work = partial(_compile, module.as_bitcode(), machine_of(codegen))
-        self._future: Future[Compiled] = Future() if _pool is None else _pool.submit(self._work)
+        self._future: Future[Compiled] = Future()
+        if _pool is not None:
+            try:
+                self._future = _pool.submit(self._work)
+            except RuntimeError:      # no thread can be started: there are too many, or the interpreter is about to end
+                pass
 
     def help(self) -> None:
         """Compile it here unless a thread has begun."""
