@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import NONE, Array, Batch, Errors, Grads, Options, Passes
-from ..cells.backward import scan_segment
+from ..cells.backward import scan_backward, scan_segment
 from ..cells.buffers import Sums, dims_of, input_sum_size, state_sum_size
 from ..cells.form import FORMS
 from ..cells.forward import scan_forward, start_tape
@@ -24,7 +24,7 @@ class Kernels(NamedTuple):
     forward: Any
     """Row 0 of the tape becomes the initial state, unless the arrays begin after step `batch.start` > 0: then it is given."""
     backward: Any
-    """Adds a segment of the steps to `sums`, and with `last` these to the gradients."""
+    """All steps at once; or a segment of them into `sums`, and with the `last` one these into the gradients."""
 
 
 def kernels_of(cell: Any) -> Kernels:
@@ -47,12 +47,18 @@ def _kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels
     def backward_kernel(sums, grads, errors, tape, batch, initial, params, options, passes, call):
         dparams, dx, dstate = grads
         dh, incoming, outgoing = errors
-        last, pool = call
-        saved, first, given, parts = named(tape, tape_type), named(initial, state_type), named(batch, Batch), named(sums, Sums)
-        scan_segment(parts, dx, Errors(dh, named(incoming, state_type), named(outgoing, state_type)), saved, given, first,
-                     named(params, params_type), named(options, Options), named(passes, Passes), pool)
-        if last:
-            add_sums(Grads(named(dparams, params_type), dx, named(dstate, state_type)), parts, saved, given, first)
+        whole, last, pool = call
+        saved, first, given = named(tape, tape_type), named(initial, state_type), named(batch, Batch)
+        found = Grads(named(dparams, params_type), dx, named(dstate, state_type))
+        sent = Errors(dh, named(incoming, state_type), named(outgoing, state_type))
+        weights, chosen, way = named(params, params_type), named(options, Options), named(passes, Passes)
+        if whole:
+            scan_backward(found, sent, saved, given, first, weights, chosen, way, pool)
+        else:
+            parts = named(sums, Sums)
+            scan_segment(parts, dx, sent, saved, given, first, weights, chosen, way, pool)
+            if last:
+                add_sums(found, parts, saved, given, first)
 
     return Kernels(forward_kernel, backward_kernel)
 
@@ -85,7 +91,7 @@ def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bo
 
 
 def empty_sums(cell: Any, batch: Batch, passes: Passes, dtype: Any) -> tuple[Array, ...]:
-    """Zero partial sums for the backward scans over a batch."""
+    """Zero partial sums for the backward scans over the segments of a batch."""
     longest = longest_of(batch) if passes.full and passes.shards == 1 else 0
     shapes = _sum_shapes(cell.params_type, cell.input_size, cell.hidden_size, dtype, batch.x.ndim == 2, len(batch.lengths),
                          passes.shards, longest, batch.resets.size > 0)
