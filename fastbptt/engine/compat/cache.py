@@ -16,7 +16,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from ..folder import Folders, warn_not_kept, write_whole
-from . import units
+from . import codegen_units
 
 MAGIC = b"fastbptt kernel 2\n"
 
@@ -49,7 +49,7 @@ class KernelCache:
                 try:
                     stored, codes, code = pickle.loads(payload)
                     if stored == key:
-                        units.load(codes, target_context.codegen())
+                        codegen_units.load(codes, target_context.codegen())
                         compiled = CompileResult._rebuild(target_context, *code)
                         self.found += 1
                         return compiled

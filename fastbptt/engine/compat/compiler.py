@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from numba import types
@@ -18,7 +19,7 @@ from numba.core.compiler_machinery import PassManager
 from ..folder import Folders
 from ..progress import shown
 from ..switches import dispatcher, jit_enabled
-from . import cache, units
+from . import cache, codegen_units
 from .libraries import UNIT_SIZE, BlockLibrary, KernelLibrary
 
 # Passes of Numba for what our code does not have: closures, `with`, literal lists, array expressions, parallel loops,
@@ -66,6 +67,19 @@ class _Compiler(CompilerBase):
 
     def __init__(self, typingctx: Any, targetctx: Any, library: Any, args: Any, return_type: Any, flags: Any, locals: Any):
         super().__init__(typingctx, targetctx, library, args, return_type, _Flags(flags), locals)
+        context = self.state.targetctx
+        context.get_abi_sizeof = partial(_size, context.get_abi_sizeof)
+
+
+def _size(measure: Callable[[Any], int], t: Any) -> int:
+    """Bytes of a type of LLVM, once: Numba asks for that of each variable, for a debugger, and LLVM parses a module for it."""
+    key = str(t)
+    if key not in _SIZES:
+        _SIZES[key] = measure(t)
+    return _SIZES[key]
+
+
+_SIZES: dict[str, int] = {}
 
 
 class _BlockCompiler(_Compiler):
@@ -84,7 +98,7 @@ class _KernelCompiler(_Compiler):
     """For entry points: no wrapper for C."""
 
     def compile_extra(self, function: Any) -> Any:
-        with jit_enabled(), shown(), units.side_by_side(), units.garbage_later():
+        with jit_enabled(), shown(), codegen_units.side_by_side(), codegen_units.garbage_later():
             return super().compile_extra(function)
 
     def define_pipelines(self) -> list[Any]:

@@ -2,7 +2,7 @@
 
 Numba optimises and assembles every function by itself and once more within each of its callers, so that the end of a chain of
 calls five deep is compiled five times: half a minute for a scan instead of seconds. Here a block stays LLVM IR until it is
-part of a kernel, or of a unit (`units`), which is optimised once. Done without it (`plain`): as Numba does it.
+part of a kernel, or of one of its codegen units, which is optimised once. Done without it (`plain`): as Numba does it.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba.core import codegen
 
-from . import units
+from . import codegen_units
 
 UNIT_SIZE = 2000      # instructions, before LLVM works on them; fewer are soon done with what calls them
 
@@ -28,14 +28,14 @@ class _NoEnvironment:
 class BlockLibrary(codegen.JITCodeLibrary):
     """The code of a building block: LLVM IR for its callers, without copies of the blocks that it calls itself.
 
-    From a certain size on, with all that is compiled with it, it is a unit, and LLVM begins with it at once; callers then have
-    its declaration alone. One that is to be inlined has no such size.
+    From a certain size on, with all that is compiled with it, it is a codegen unit: LLVM begins with it at once, and callers
+    have its declaration alone. One that is to be inlined has no such size.
     """
 
     def __init__(self, generator: Any, name: str, unit_size: float):
         super().__init__(generator, name)
         self._unit_size, self._size = unit_size, 0
-        self._unit: units.Unit | None = None
+        self._unit: codegen_units.CodegenUnit | None = None
         self.is_unit = False
         self.symbols: list[str] = []
         """The functions by which it is called."""
@@ -56,17 +56,17 @@ class BlockLibrary(codegen.JITCodeLibrary):
         self._finalized = True
         size = self._size + sum(part._size for part in _parts(self) if isinstance(part, BlockLibrary))
         self.is_unit = size >= self._unit_size
-        if self.is_unit and units.threads_run():
+        if self.is_unit and codegen_units.threads_run():
             self.begin()
 
-    def begin(self) -> units.Unit:
+    def begin(self) -> codegen_units.CodegenUnit:
         """This unit, with which LLVM begins if it has not."""
         if self._unit is None:
             whole = self._final_module.clone()
             _link(whole, _parts(self))
             for name in self.symbols:
                 whole.get_function(name).linkage = "external"
-            self._unit = units.Unit(whole, self._codegen)
+            self._unit = codegen_units.CodegenUnit(whole, self._codegen)
         return self._unit
 
     def _get_module_for_linking(self) -> Any:
@@ -103,20 +103,20 @@ class KernelLibrary(codegen.JITCodeLibrary):
             if hasattr(library, "_reload_init"):      # since Numba 0.62
                 self._reload_init.update(library._reload_init)
         _link(self._final_module, _parts(self))
-        units.optimise(self._final_module, self._codegen._tm)
+        codegen_units.optimise(self._final_module, self._codegen._tm)
         self._final_module.verify()
         self._take(begun)
         self._finalize_final_module()
 
-    def _take(self, begun: dict[str, units.Unit]) -> None:
+    def _take(self, begun: dict[str, codegen_units.CodegenUnit]) -> None:
         """Units, once they are compiled: this thread takes those that no other has begun."""
-        units.collect_garbage()
+        codegen_units.collect_garbage()
         for unit in begun.values():
             unit.help()
         compiled = {name: unit.result() for name, unit in begun.items()}
         self.units = {name: unit.code for name, unit in compiled.items()}
         self._dynamic_globals += [name for name, unit in compiled.items() if unit.fixed]
-        units.load(self.units, self._codegen)
+        codegen_units.load(self.units, self._codegen)
 
 
 def _reached(library: Any, through: Callable[[Any], bool]) -> list[Any]:

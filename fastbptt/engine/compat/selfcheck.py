@@ -17,8 +17,8 @@ from ..atomics import call_piece
 from ..folder import Folders, write_whole
 from ..vectors import I64, Vec, llvm_float, nothing
 from . import arrays, compiler, pointers
-from .references import named, refer
 from .callbacks import sharing
+from .references import named, refer
 
 FILE = "self-check"
 FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}

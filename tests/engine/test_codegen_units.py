@@ -1,4 +1,4 @@
-"""Parts of a kernel that LLVM compiles in threads: the same code, kept on disk; nothing stays of the threads."""
+"""Codegen units, parts of a kernel that LLVM compiles in threads: the same code, kept on disk; nothing stays of the threads."""
 from __future__ import annotations
 
 import json
@@ -15,7 +15,7 @@ ENGINE = Path(__file__).resolve().parent
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(PLAIN, reason="there Numba compiles all by itself")]
 TRACED = """
 import gc, os, threading, numpy as np
-from fastbptt.engine.compat import libraries, units
+from fastbptt.engine.compat import codegen_units as units
 seen, real = [], units._compile
 def traced(bitcode, machine):
     seen.append(threading.current_thread().name)
@@ -31,7 +31,8 @@ def left():
 
 def run(code, folder, threads="2", before=TRACED, **env):
     env = {**os.environ, "NUMBA_CACHE_DIR": str(folder), "NUMBA_NUM_THREADS": threads, **env}
-    done = subprocess.run([sys.executable, "-W", "error", "-c", before + code], env=env, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-W", "error", "-c", before + code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.split()
 
@@ -139,14 +140,13 @@ from fastbptt.engine.gemm import rows_times_panels
 def product(c, a, b):
     rows_times_panels(c, 0, 16, a, 0, 2, 1, 2, b, 0, 1, False)
 """)
-    code = """
-import sys; sys.path.insert(0, %r)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + """
 from own import product
 a, b, c = np.array([2.0, 3.0]), np.ones(32), np.zeros(16)
 product(c, a, b)
 assert c[0] == 5.0 and not seen
 print(sum(product.stats.cache_hits.values()))
-""" % str(tmp_path)
+"""
     assert [run(code, tmp_path) for _ in range(2)] == [["0"], ["1"]]
 
 

@@ -1,4 +1,4 @@
-"""Parts of a kernel that LLVM compiles in threads of their own, while Numba finds the types of what calls them.
+"""Codegen units: parts of a kernel that LLVM compiles in threads, while Numba finds the types of what calls them.
 
 Half of the time of compiling is Numba's, in Python; the other half is LLVM's, which needs nothing of Python and costs nothing
 where there is a second core. LLVM may run in any number of threads that share neither a context nor a target machine. llvmlite,
@@ -36,7 +36,7 @@ class Compiled(NamedTuple):
     """Whether it holds addresses of this process, so that no other can use it."""
 
 
-class Unit:
+class CodegenUnit:
     """A module that LLVM compiles as soon as a thread is free, at the latest when its code is asked for."""
 
     def __init__(self, module: Any, codegen: Any):
