@@ -58,6 +58,8 @@ tape = fb.forward(cell, params, x)
 for truncation in (None, fb.Truncation(3, 1)):
     grads = fb.backward(cell, params, tape, dh, truncation)
     print(b''.join(a.tobytes() for a in (*grads.params, grads.x, *grads.state)).hex())
+from fastbptt.cells.backward import full_passes
+assert len(full_passes.overloads) <= 1      # calls with all steps and those with a segment of them share what is compiled
 """
 
 
