@@ -17,9 +17,9 @@ TRACED = """
 import gc, os, threading, numpy as np
 from fastbptt.engine.compat import codegen_units as units
 seen, real = [], units._compile
-def traced(bitcode, machine):
+def traced(*work):
     seen.append(threading.current_thread().name)
-    return real(bitcode, machine)
+    return real(*work)
 units._compile = traced
 from fastbptt.engine.products import times
 def check(dtype=np.float64):
@@ -78,11 +78,11 @@ def test_units_of_any_size(tmp_path):
 def test_one_that_is_interrupted_begins_again(tmp_path):
     run("""
 optimise = units.optimise
-def interrupt(module, machine):
+def interrupt(*work):
     if threading.current_thread() is threading.main_thread():
         units.optimise = optimise
         raise KeyboardInterrupt
-    return optimise(module, machine)
+    return optimise(*work)
 units.optimise = interrupt
 try:
     check()
@@ -95,7 +95,7 @@ check()
 
 def test_what_goes_wrong_in_a_thread_is_raised(tmp_path):
     run("""
-def fail(bitcode, machine):
+def fail(*work):
     raise MemoryError("in a thread")
 units._compile = fail
 try:

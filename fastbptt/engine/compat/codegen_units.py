@@ -39,8 +39,8 @@ class Compiled(NamedTuple):
 class CodegenUnit:
     """A module that LLVM compiles as soon as a thread is free, at the latest when its code is asked for."""
 
-    def __init__(self, module: Any, codegen: Any):
-        self._work = partial(_compile, module.as_bitcode(), machine_of(codegen))
+    def __init__(self, module: Any, codegen: Any, unroll: bool):
+        self._work = partial(_compile, module.as_bitcode(), machine_of(codegen), unroll)
         self._future: Future[Compiled] = Future()
         if _pool is not None:
             try:
@@ -111,15 +111,16 @@ def machine_of(codegen: Any) -> Any:
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(**options)
 
 
-def optimise(module: Any, machine: Any) -> None:
+def optimise(module: Any, machine: Any, unroll: bool = False) -> None:
     """LLVM's passes, once, without those that have nothing to do or only make the code longer.
 
     Numba optimises the whole twice, the first time to find reference counts that cancel each other out, of which blocks have
-    few; and lets LLVM look for loops to vectorise, of which kernels that say themselves what is a vector have none. Nor are
-    loops unrolled: what gains by it is written that way, and half of the code would be made of copies.
+    few; and lets LLVM look for loops to vectorise, of which kernels that say themselves what is a vector have none. Loops are
+    unrolled where that gains something, in the tiles of products: half of all other code would be made of copies.
     """
     options = llvm.create_pipeline_tuning_options(int(config.OPT))
-    options.loop_unrolling = options.loop_vectorization = options.loop_interleaving = options.slp_vectorization = False
+    options.loop_vectorization = options.loop_interleaving = options.slp_vectorization = False
+    options.loop_unrolling = unroll
     builder = llvm.create_pass_builder(machine, options)
     passes = builder.getModulePassManager()
     passes.add_refprune_pass()
@@ -131,9 +132,9 @@ def _without_lock(function: Any) -> Any:
     return getattr(function, "_cfn", function)
 
 
-def _compile(bitcode: bytes, machine: Any) -> Compiled:
+def _compile(bitcode: bytes, machine: Any, unroll: bool) -> Compiled:
     module = llvm.parse_bitcode(bitcode, llvm.create_context())
-    optimise(module, machine)
+    optimise(module, machine, unroll)
     fixed = any(variable.name.startswith("numba.dynamic.globals") for variable in module.global_variables)
     return Compiled(_emitted(module, machine), fixed)
 

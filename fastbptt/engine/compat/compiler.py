@@ -151,11 +151,12 @@ def kernel(f: Callable[..., Any], flags: dict[str, Any], folders: Folders | None
 def functions(cx: Any, module: Any, name: str, define: Callable[[Any, str], None]) -> None:
     """Have the block that is being lowered call functions that `define` writes into a module, in LLVM IR, with a linkage.
 
-    They have a library of their own, found by its name: LLVM works on them once, for all kernels of a process.
+    They have a library of their own, found by its name: LLVM works on them once, for all kernels of a process, and unrolls
+    their loops.
     """
     if name not in _FUNCTIONS:
         generator = cx.codegen()
-        library = BlockLibrary(generator, name, unit_size=0)
+        library = BlockLibrary(generator, name, unit_size=0, unroll=True)
         written = generator._create_empty_module(name)
         define(written, "external")
         library.add_ir_module(written)

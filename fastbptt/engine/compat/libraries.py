@@ -32,9 +32,9 @@ class BlockLibrary(codegen.JITCodeLibrary):
     have its declaration alone. One that is to be inlined has no such size.
     """
 
-    def __init__(self, generator: Any, name: str, unit_size: float):
+    def __init__(self, generator: Any, name: str, unit_size: float, unroll: bool = False):
         super().__init__(generator, name)
-        self._unit_size, self._size = unit_size, 0
+        self._unit_size, self._size, self._unroll = unit_size, 0, unroll
         self._unit: codegen_units.CodegenUnit | None = None
         self.is_unit = False
         self.symbols: list[str] = []
@@ -66,7 +66,7 @@ class BlockLibrary(codegen.JITCodeLibrary):
             _link(whole, _parts(self))
             for name in self.symbols:
                 whole.get_function(name).linkage = "external"
-            self._unit = codegen_units.CodegenUnit(whole, self._codegen)
+            self._unit = codegen_units.CodegenUnit(whole, self._codegen, self._unroll)
         return self._unit
 
     def _get_module_for_linking(self) -> Any:
