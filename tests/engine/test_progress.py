@@ -75,6 +75,6 @@ class Gone:
     def write(self, text):
         raise OSError(5, "Input/output error")
 sys.stderr = Gone()
-""" + CODE
+""" + CODE + "sys.stderr = sys.__stderr__      # which the interpreter flushes in the end"
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     assert subprocess.run([sys.executable, "-c", gone], env=env, timeout=300).returncode == 0
