@@ -55,7 +55,7 @@ def _kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels
         if whole:
             scan_backward(found, sent, saved, given, first, weights, chosen, way, pool)
         else:
-            parts = Sums(sums[0], sums[1], sums[2])      # of the type that `scan_backward` has: nothing is compiled twice
+            parts = Sums(sums[0], sums[1], sums[2])      # by value, as `scan_backward` has them: one compiled version for both
             scan_segment(parts, dx, sent, saved, given, first, weights, chosen, way, pool)
             if last:
                 add_sums(found, parts, saved, given, first)

@@ -19,6 +19,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import simd
+from .compat import compiler
 from .compat.pointers import gep, load, pointer_to, store
 from .jit import njit
 from .primitives import maximum, minimum
@@ -72,7 +73,7 @@ def _emit_sums(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, init
     count = shape.rows * width
     # Of three rows and more it depends on the vectors alone: so a product may be cut by rows anywhere, to the same bits.
     chains = max(1, _CHAINS // (min(shape.rows, 3) * width))
-    zero = ir.Constant(vt, [0.0] * vt.count)
+    zero = ir.Constant(vt, None)
 
     def step(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         vectors = []
@@ -136,7 +137,7 @@ def llvm_types(dtype: types.Float) -> tuple[ir.VectorType, int, str]:
 def _emit_tile(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, add: ir.Value, dtype: types.Float) -> None:
     """C (rows, vectors) = [C where `add`] + sum over k."""
     vt, align, _ = llvm_types(dtype)
-    zero = ir.Constant(vt, [0.0] * vt.count)
+    zero = ir.Constant(vt, None)
     places = [p for row in at.c for p in row]
     init = [b.select(add, load(b, place, vt, align), zero) for place in places]
     for place, value in zip(places, _emit_sums(b, at, shape, k_n, init, dtype), strict=True):
@@ -144,17 +145,25 @@ def _emit_tile(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, add:
 
 
 def _tile_function(module: ir.Module, shape: _Shape, by_rows: bool, dtype: types.Float) -> ir.Function:
-    """The function of one tile: (add, K, A, lda, B, C, ldc), pointers and element strides; one copy however often it is used."""
+    """The function of one tile, declared: (add, K, A, lda, B, C, ldc), pointers and element strides."""
     element = simd.llvm_float(dtype)
-    kind = "rows" if by_rows else "columns"
-    name = f"fastbptt_tile_{kind}_{shape.rows}_{shape.panels}_{shape.vectors}_{simd.BITS}_{element}"
+    name = f"{_tiles_name(by_rows, dtype)}_{shape.rows}_{shape.panels}_{shape.vectors}"
     if name in module.globals:
         return module.globals[name]
     ptr = pointer_to(element)
     f = ir.Function(module, ir.FunctionType(ir.VoidType(), [BOOL, I64, ptr, I64, ptr, ptr, I64]), name)
-    f.linkage = "linkonce_odr"
-    f.attributes.add("noinline")
-    f.attributes.add("nounwind")
+    for attribute in ("argmemonly", "noinline", "norecurse", "nounwind"):
+        f.attributes.add(attribute)
+    return f
+
+
+def _tiles_name(by_rows: bool, dtype: types.Float) -> str:
+    return f"fastbptt_tile_{'rows' if by_rows else 'columns'}_{simd.BITS}_{simd.llvm_float(dtype)}"
+
+
+def _define_tile(f: ir.Function, shape: _Shape, by_rows: bool, dtype: types.Float) -> None:
+    """The body of one tile."""
+    element = simd.llvm_float(dtype)
     add, k_n, a, lda, panel, c, ldc = f.args
     b = ir.IRBuilder(f.append_basic_block("entry"))
     lanes = simd.lane_count(dtype)
@@ -166,7 +175,6 @@ def _tile_function(module: ir.Module, shape: _Shape, by_rows: bool, dtype: types
            for r in range(shape.rows)])
     _emit_tile(b, at, shape, k_n, add, dtype)
     b.ret_void()
-    return f
 
 
 def _tile_intrinsic(shapes: list[_Shape], by_rows: bool) -> Any:
@@ -186,6 +194,14 @@ def _tile_intrinsic(shapes: list[_Shape], by_rows: bool) -> Any:
                         simd.pointer(cx, b, A, a, a_off, a_count), a_ld,
                         simd.pointer(cx, b, B, bb, b_off, b.mul(k_n, width)),
                         simd.pointer(cx, b, C, c, c_off, b.add(b.mul(last_row, c_ld), width)), c_ld]
+
+            def define(module: ir.Module, linkage: str) -> None:
+                for shape in shapes:
+                    f = _tile_function(module, shape, by_rows, A.dtype)
+                    if f.is_declaration:
+                        f.linkage = linkage
+                        _define_tile(f, shape, by_rows, A.dtype)
+            compiler.functions(cx, b.module, _tiles_name(by_rows, A.dtype), define)
             done, other = b.append_basic_block("tiled"), b.append_basic_block("no_such_tile")
             switch = b.switch(b.add(b.shl(rows_, I64(8)), b.add(b.shl(panels_, I64(4)), vectors_)), other)
             for shape in shapes:

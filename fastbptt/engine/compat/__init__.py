@@ -5,8 +5,10 @@ Each function says what it does, why, and what is done without it:
 - `pointers`     pointers in LLVM IR, the parts of an array                     in both modes
 - `arrays`       new arrays and views, masked loads, exceptions                 else `plain`, and `primitives`, `memory`
 - `references`   tuples by their address                                        else by value, in `tuples`
-- `callbacks`    building blocks as C functions, for threads                  else on the calling thread, in `pool`
-- `compiler`     pipelines and code libraries of blocks and kernels             else `plain`: numba.njit
+- `callbacks`    building blocks as C functions, for threads                   else on the calling thread, in `pool`
+- `compiler`     pipelines of blocks and kernels                               else `plain`: numba.njit
+- `libraries`    what is linked with what, and optimised when                  else `plain`: by Numba
+- `codegen_units` parts of a kernel that LLVM compiles in threads              else one after the other
 - `cache`        compiled kernels on disk                                       else `plain`: Numba's own cache
 
 Which of the two is decided here, once, when the package is imported: FASTBPTT_PLAIN=1 asks for the documented means alone,

@@ -63,7 +63,7 @@ def masked_load(b: ir.IRBuilder, p: ir.Value, n: ir.Value, v: Any) -> ir.Value:
     vt = llvm_vector(v.dtype)
     place = b.bitcast(p, pointer_to(vt))
     return call_intrinsic(b, f"llvm.masked.load.{suffix(v)}.p0", vt,
-                          [place, I32(alignment(v.dtype)), first_lanes(b, n, v.lanes), ir.Constant(vt, [0.0] * v.lanes)])
+                          [place, I32(alignment(v.dtype)), first_lanes(b, n, v.lanes), ir.Constant(vt, None)])
 
 
 def masked_store(b: ir.IRBuilder, value: ir.Value, p: ir.Value, n: ir.Value, v: Any) -> None:

@@ -16,8 +16,9 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from ..folder import Folders, warn_not_kept, write_whole
+from . import codegen_units
 
-MAGIC = b"fastbptt kernel 1\n"
+MAGIC = b"fastbptt kernel 2\n"
 
 
 class KernelCache:
@@ -46,8 +47,9 @@ class KernelCache:
         for folder in self._folders.read:
             if (payload := _read(folder / self._file(key))) is not None:
                 try:
-                    stored, code = pickle.loads(payload)
+                    stored, codes, code = pickle.loads(payload)
                     if stored == key:
+                        codegen_units.load(codes, target_context.codegen())
                         compiled = CompileResult._rebuild(target_context, *code)
                         self.found += 1
                         return compiled
@@ -64,7 +66,7 @@ class KernelCache:
             warn_not_kept("no folder can be written")
             return
         key = self._key(signature, compiled.codegen)
-        payload = dumps((key, compiled._reduce()))
+        payload = dumps((key, compiled.library.units, compiled._reduce()))
         try:
             write_whole(self._folders.write / self._file(key), MAGIC + zlib.crc32(payload).to_bytes(4, "little") + payload)
         except OSError as error:

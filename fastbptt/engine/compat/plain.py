@@ -16,6 +16,7 @@ import numba
 from numba import config
 
 from ..folder import Folders, warn_not_kept
+from ..progress import shown
 from ..switches import dispatcher, jit_enabled
 from ..vectors import I64, alignment, llvm_float, llvm_vector, suffix
 from .pointers import gep, load, pointer_to, store
@@ -57,6 +58,11 @@ def kernel(f: Callable[..., Any], flags: dict[str, Any], folders: Folders, *, al
     return _Kernel(f, {**flags, **_ALWAYS}, folders.write)
 
 
+def functions(cx: Any, module: ir.Module, name: str, define: Callable[[ir.Module, str], None]) -> None:
+    """Have the block that is being lowered call functions that `define` writes into its module, in LLVM IR."""
+    define(module, "linkonce_odr")
+
+
 class _Kernel:
     """A function with Numba's cache, which one process enters at a time, and is emptied where it is damaged."""
 
@@ -90,7 +96,7 @@ class _Kernel:
             warn_not_kept("no folder can be written")
         for attempt in ("cached", "emptied", "without"):
             try:
-                with _alone_in(self._folder):
+                with shown(), _alone_in(self._folder):
                     self._dispatcher.compile(signature)
                 return
             except numba.NumbaError:

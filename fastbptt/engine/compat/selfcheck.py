@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import llvmlite.ir as ir
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
@@ -60,6 +61,26 @@ def _zeros(ctx, shape, like):
     return array(shape, like), lambda cx, b, sig, args: arrays.new_array(cx, b, array, shape, args[0], zeros=True)
 
 
+def _define_same(module: ir.Module, linkage: str) -> None:
+    """A function in LLVM IR that returns its argument."""
+    same = _declared_same(module)
+    same.linkage = linkage
+    ir.IRBuilder(same.append_basic_block("entry")).ret(same.args[0])
+
+
+def _declared_same(module: ir.Module) -> ir.Function:
+    return ir.Function(module, ir.FunctionType(I64, [I64]), "fastbptt_same")
+
+
+@intrinsic
+def _same(ctx, n):
+    """n, from a unit."""
+    def codegen(cx, b, sig, args):
+        compiler.functions(cx, b.module, "fastbptt_same", _define_same)
+        return b.call(_declared_same(b.module), args)
+    return types.intp(types.intp), codegen
+
+
 def _made(f: Any) -> Any:
     return compiler.block(f, FLAGS, allocates=False, python=False, forceinline=False)
 
@@ -89,7 +110,7 @@ def _whole(job, count, pool):
 def _kernel(values, n):
     job = named(values, Job)
     part = _zeros((n + 1,), job.x)
-    _copy_part(part, _flat(job.x), n)
+    _copy_part(part, _flat(job.x), _same(n))
     _whole(job, n, 0)
     return part
 
