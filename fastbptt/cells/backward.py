@@ -12,7 +12,7 @@ from ..engine.panels import add_row, padded
 from ..engine.partition import block_rows
 from ..engine.primitives import empty, maximum, minimum, zeros
 from ..engine.tuples import refer
-from .buffers import BackwardWork, Panels, measure
+from .buffers import BackwardWork, measure
 from .gradients import (
     add_overlap,
     add_sums,
@@ -24,8 +24,7 @@ from .gradients import (
     summed_products,
     unit_products,
 )
-from .inputs import pack_input_gradient
-from .recurrent import pack_backward
+from .packing import backward_panels
 from .states import clip_errors, leave_at_reset, leave_at_start, load_state, pass_through, steps_here
 from .step import step_backward
 from .time_blocks import PASS_ROWS, Block, block_steps, longest_of, time_pieces
@@ -158,12 +157,6 @@ def step_back(begin, n, t, lag, m, work, sums, job, d):
             leave_at_reset(passes.sequence[begin + i], i, carry, sums.initial, d)
         elif minimum(passes.end[begin + i] - lag, t) == 1:
             leave_at_start(passes.sequence[begin + i], i, carry, job.errors.outgoing, d)
-
-
-@njit(allocates=True)
-def backward_panels(batch, params, d):
-    """The weights as the backward scan reads them."""
-    return Panels(pack_input_gradient(batch.x, params, d), pack_backward(params, d))
 
 
 @njit(allocates=True)

@@ -28,7 +28,7 @@ class Derivatives(NamedTuple):
 
     new: Array
     """(states, columns + states): ∂new_s/∂a_p, then ∂new_s/∂old_r."""
-    inner: Array
+    operand: Array
     """(3,): of what a second product multiplies, ∂/∂a of the first gate, ∂/∂old h, and its value; of no rows without one."""
     extra: Array
     """(own parameters, columns): the gradient of each from an error of a_p; of no rows where there are none."""
@@ -58,30 +58,30 @@ def _unit_nopython(params, options, tape, initial, index, before, j, out, d):
             at = s * (columns + states) * size + index * d.H + j
             store_columns(flat, at, size, da, left)
             store_columns(flat, at + columns * size, size, dold, left)
-        _inner(params, saved, old, simd.flat(out.inner), index * d.H + j, size, left)
+        _operand(params, saved, old, simd.flat(out.operand), index * d.H + j, size, left)
         _extra(params, old, new, load_columns(flat, index * d.H + j, 0, 0, columns), simd.flat(out.extra), index * d.H + j, size,
                left)
     return unit
 
 
-def _inner(params: Any, saved: Any, old: Any, flat: Any, at: Any, size: Any, left: Any) -> Any:
+def _operand(params: Any, saved: Any, old: Any, flat: Any, at: Any, size: Any, left: Any) -> Any:
     """Of what a second product multiplies."""
     raise NotImplementedError
 
 
-@overload(_inner)
-def _inner_nopython(params, saved, old, flat, at, size, left):
+@overload(_operand)
+def _operand_nopython(params, saved, old, flat, at, size, left):
     form = form_of(params)
     if form is None:
         return None
-    if form.inner is None:
+    if form.second_product is None:
         return lambda params, saved, old, flat, at, size, left: None
-    backward, value = form.inner.backward, form.inner.value
+    backward, value = form.second_product.backward, form.second_product.value
 
-    def inner(params, saved, old, flat, at, size, left):
+    def operand(params, saved, old, flat, at, size, left):
         da, dh = backward(saved, old, simd.const(old[0], 1.0))
         store_columns(flat, at, size, (da, dh, value(saved, old)), left)
-    return inner
+    return operand
 
 
 def _extra(params: Any, old: Any, new: Any, like: Any, flat: Any, at: Any, size: Any, left: Any) -> Any:

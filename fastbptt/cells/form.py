@@ -34,7 +34,7 @@ class Layout(NamedTuple):
     """… so many."""
 
 
-class Inner(NamedTuple):
+class SecondProduct(NamedTuple):
     """A second product inside the step: W's last gate multiplies what the cell makes of h, not h itself.
 
     It is added to the last column that receives W h; the working row has one column more, for what is multiplied.
@@ -64,7 +64,7 @@ class Form(NamedTuple):
     extra_count: int = 0
     extra_backward: Any = None
     """(da, old, new) to the gradients of the unit's own parameters."""
-    inner: Inner | None = None
+    second_product: SecondProduct | None = None
 
     @property
     def extra_field(self) -> str:
@@ -120,3 +120,17 @@ def _extra_count(params):
         return None
     count = form.extra_count
     return lambda params: count
+
+
+def block_gates(params: Any) -> Any:
+    """W's gates that multiply h itself: all, or all but the last where that has a product of its own."""
+    raise NotImplementedError
+
+
+@overload(block_gates)
+def _block_gates(params):
+    form = form_of(params)
+    if form is None:
+        return None
+    gates = form.layout.recurrent - (form.second_product is not None)
+    return lambda params: gates

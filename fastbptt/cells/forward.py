@@ -12,10 +12,10 @@ from ..engine.panels import add_row, copy_row, gather_row
 from ..engine.partition import block_rows, shard_count
 from ..engine.primitives import empty, maximum, minimum
 from ..engine.tuples import refer
-from .buffers import ForwardWork, Panels, measure
+from .buffers import ForwardWork, measure
 from .form import layout
-from .inputs import input_rows, pack_inputs
-from .recurrent import pack_forward
+from .inputs import input_rows
+from .packing import forward_panels
 from .states import load_state, steps_here
 from .step import step_forward
 from .time_blocks import Block, block_steps, longest_of, time_pieces
@@ -148,12 +148,6 @@ def start_tape(tape, initial):
     """Row 0 of the state arrays of the tape becomes the initial state."""
     for k in range(len(initial)):
         copy_row(simd.flat(tape[k]), 0, simd.flat(initial[k]), 0, initial[k].size)
-
-
-@njit(allocates=True)
-def forward_panels(batch, params, d):
-    """The weights as the forward scan reads them."""
-    return Panels(pack_inputs(batch.x, params, d), pack_forward(params, d))
 
 
 @njit(allocates=True)

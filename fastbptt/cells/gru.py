@@ -28,7 +28,7 @@ from ..engine.jit import njit
 from ..errors import check_choice, check_size
 from . import init
 from .cell import Cell
-from .form import FORMS, Form, Inner, Layout, always
+from .form import FORMS, Form, Layout, SecondProduct, always
 
 
 class GRUParams(NamedTuple):
@@ -232,4 +232,4 @@ def before_backward(options, saved, old, new, extra, dnew):
 FORMS[GRUBeforeParams] = Form(
     Layout(columns=4, input_columns=3, first_gate=0, recurrent_first=0, recurrent=3), states=1, saved=3,
     point_forward=before_forward, point_backward=before_backward, direct=always,
-    inner=Inner(reset_forward, reset_backward, reset_value))
+    second_product=SecondProduct(reset_forward, reset_backward, reset_value))

@@ -13,48 +13,20 @@ from ..engine.jit import njit, overload
 from ..engine.panels import (
     add_row,
     gather_row,
-    pack_rows,
-    pack_transposed,
     padded,
     panel_place,
     vectors_in,
 )
-from ..engine.primitives import empty, maximum, minimum
+from ..engine.primitives import maximum, minimum
 from .buffers import input_sum_size
 from .form import layout
 
 
-def _is_ids(x):
+def is_ids(x):
     return isinstance(x.dtype, types.Integer)
 
 
 # ---------------------------------------------------------------------------------------------- forward
-
-
-def pack_inputs(x, params, dims):
-    """What `input_rows` reads instead of U."""
-    raise NotImplementedError
-
-
-@overload(pack_inputs, allocates=True)
-def _pack_inputs(x, params, dims):
-    if _is_ids(x):
-        return lambda x, params, dims: empty(0, params.U.dtype)
-
-    def dense(x, params, dims):
-        lay = layout(params)
-        K = dims.I + 1
-        vectors = vectors_in(lay.input_columns * dims.Hp, params.U)
-        out = empty(K * vectors * simd.lanes(params.U), params.U.dtype)
-        flat, b = simd.flat(params.U), params.b
-        for p in range(lay.input_columns):
-            g = (p + lay.first_gate) % lay.input_columns
-            pack_transposed(out, 0, K, vectors, p * dims.Hp, flat, g * dims.H, dims.H, dims.I)
-            for j in range(dims.Hp):
-                place, step = panel_place(p * dims.Hp + j, K, vectors, out)
-                out[place + dims.I * step] = b[g * dims.H + j] if j < dims.H else 0
-        return out
-    return dense
 
 
 def input_rows(x, z, xs, weights, params, index, count, dims):
@@ -64,7 +36,7 @@ def input_rows(x, z, xs, weights, params, index, count, dims):
 
 @overload(input_rows)
 def _input_rows(x, z, xs, weights, params, index, count, dims):
-    if _is_ids(x):
+    if is_ids(x):
         def gathered(x, z, xs, weights, params, index, count, dims):
             lay = layout(params)
             ids, U, b = simd.flat(x), params.U, params.b
@@ -100,7 +72,7 @@ def input_sum(x, params, dims):
 
 @overload(input_sum)
 def _input_sum(x, params, dims):
-    ids = _is_ids(x)
+    ids = is_ids(x)
     return lambda x, params, dims: input_sum_size(layout(params).input_columns, dims.I, dims.Hp, ids, params.U)
 
 
@@ -111,7 +83,7 @@ def input_gradients(x, sums, params, work, count, dims):
 
 @overload(input_gradients)
 def _input_gradients(x, sums, params, work, count, dims):
-    if _is_ids(x):
+    if is_ids(x):
         def scattered(x, sums, params, work, count, dims):
             ids = simd.flat(x)
             width = layout(params).input_columns * dims.Hp
@@ -156,7 +128,7 @@ def input_errors(x, dx, rows, weights, params, work, count, dims):
 
 @overload(input_errors)
 def _input_errors(x, dx, rows, weights, params, work, count, dims):
-    if _is_ids(x):
+    if is_ids(x):
         return lambda x, dx, rows, weights, params, work, count, dims: None
 
     def dense(x, dx, rows, weights, params, work, count, dims):
@@ -169,29 +141,6 @@ def _input_errors(x, dx, rows, weights, params, work, count, dims):
     return dense
 
 
-def pack_input_gradient(x, params, dims):
-    """U in panels for ∂L/∂x = δ U."""
-    raise NotImplementedError
-
-
-@overload(pack_input_gradient, allocates=True)
-def _pack_input_gradient(x, params, dims):
-    if _is_ids(x):
-        return lambda x, params, dims: empty(0, params.U.dtype)
-
-    def dense(x, params, dims):
-        lay = layout(params)
-        K = lay.input_columns * dims.Hp
-        vectors = vectors_in(padded(dims.I, params.U), params.U)
-        out = empty(K * vectors * simd.lanes(params.U), params.U.dtype)
-        flat = simd.flat(params.U)
-        for p in range(lay.input_columns):
-            g = (p + lay.first_gate) % lay.input_columns
-            pack_rows(out, 0, K, p * dims.Hp, flat, g * dims.H, dims.H, dims.Hp, dims.I, vectors)
-        return out
-    return dense
-
-
 def add_input_sum(x, dparams, sums, dims):
     """Add a shard's sums to dU and db."""
     raise NotImplementedError
@@ -199,7 +148,7 @@ def add_input_sum(x, dparams, sums, dims):
 
 @overload(add_input_sum)
 def _add_input_sum(x, dparams, sums, dims):
-    if _is_ids(x):
+    if is_ids(x):
         def scattered(x, dparams, sums, dims):
             lay = layout(dparams)
             width = lay.input_columns * dims.Hp

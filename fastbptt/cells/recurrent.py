@@ -6,58 +6,11 @@ from typing import Any
 from ..engine import simd
 from ..engine.gemm import columns_times_panels
 from ..engine.jit import njit, overload
-from ..engine.panels import add_row, pack_rows, pack_transposed, panel_place, vectors_in
-from ..engine.primitives import empty
+from ..engine.panels import add_row, panel_place, vectors_in
 from ..engine.tuples import field
 from .buffers import state_sum_size
-from .form import extra_count, form_of, layout
+from .form import block_gates, extra_count, form_of, layout
 from .step import extra_gradients, load_saved, old_states, states_of
-
-# ---------------------------------------------------------------------------------------------- packing
-
-
-def block_gates(params: Any) -> Any:
-    """W's gates that multiply h itself: all, or all but the last where that has a product of its own."""
-    raise NotImplementedError
-
-
-@overload(block_gates)
-def _block_gates(params):
-    form = form_of(params)
-    if form is None:
-        return None
-    gates = form.layout.recurrent - (form.inner is not None)
-    return lambda params: gates
-
-
-@njit(allocates=True)
-def pack_forward(params, dims):
-    """W, transposed, as panels of K = H rows; the last gate by itself where it has a product of its own."""
-    W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
-    shared = block_gates(params)
-    vectors = vectors_in(shared * Hp, params.W)
-    out = empty(H * gates * Hp, params.W.dtype)
-    for g in range(shared):
-        pack_transposed(out, 0, H, vectors, g * Hp, W, g * H, H, H)
-    for g in range(shared, gates):
-        pack_transposed(out, H * g * Hp, H, vectors_in(Hp, out), 0, W, g * H, H, H)
-    return out
-
-
-@njit(allocates=True)
-def pack_backward(params, dims):
-    """W as panels of K = gates · Hp rows, zero where padded; the last gate by itself where it has a product of its own."""
-    W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
-    shared, vectors = block_gates(params), vectors_in(dims.Hp, params.W)
-    out = empty(gates * Hp * Hp, params.W.dtype)
-    for g in range(shared):
-        pack_rows(out, 0, shared * Hp, g * Hp, W, g * H, H, Hp, H, vectors)
-    for g in range(shared, gates):
-        pack_rows(out, g * Hp * Hp, Hp, 0, W, g * H, H, Hp, H, vectors)
-    return out
-
-
-# ---------------------------------------------------------------------------------------------- gradients
 
 
 @njit
@@ -102,9 +55,9 @@ def _multiplied_panels(params, tape, initial, work, count, dims):
     form = form_of(params)
     if form is None:
         return None
-    if form.inner is None:
+    if form.second_product is None:
         return lambda params, tape, initial, work, count, dims: None
-    value, states = form.inner.value, form.states
+    value, states = form.second_product.value, form.states
 
     def gather(params, tape, initial, work, count, dims):
         arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])

@@ -80,8 +80,6 @@ def _step_forward(params, options, tape, work, dims, first, n):
     form = form_of(params)
     if form is None:
         return None
-    inner = form.inner is not None
-
     def plain(params, options, tape, work, dims, first, n):
         lay = layout(params)
         rows_times_panels(work.z, first * dims.row + lay.recurrent_first * dims.Hp, dims.row, work.state, 0, dims.state_row, n,
@@ -92,11 +90,11 @@ def _step_forward(params, options, tape, work, dims, first, n):
         lay, at = layout(params), first * dims.row
         rows_times_panels(work.z, at + lay.recurrent_first * dims.Hp, dims.row, work.state, 0, dims.state_row, n, dims.H,
                           work.weights, 0, vectors_in((lay.recurrent - 1) * dims.Hp, work.z), True)
-        enter(params, options, work, first, n, dims)
+        operand_forward(params, options, work, first, n, dims)
         rows_times_panels(work.z, at + (lay.columns - 2) * dims.Hp, dims.row, work.z, at + (lay.columns - 1) * dims.Hp, dims.row,
                           n, dims.H, work.weights, dims.H * (lay.recurrent - 1) * dims.Hp, vectors_in(dims.Hp, work.z), True)
         update_states(params, options, tape, work, first, n, dims)
-    return nested if inner else plain
+    return nested if form.second_product is not None else plain
 
 
 def update_states(params: Any, options: Any, tape: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
@@ -114,13 +112,13 @@ def _update_states(params, options, tape, work, first, n, dims):
     def update(params, options, tape, work, first, n, dims):
         arrays, saved, extra = states_of(params, tape), simd.flat(tape[states]), simd.flat(field(params, name))
         H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.z)
-        known = Options(options.activation, options.leak, options.clip)     # in registers: stores might change what is in memory
+        opts = Options(options.activation, options.leak, options.clip)     # in registers: stores might change what is in memory
         for i in range(n):
             index = work.indices[first + i]
             z, s = (first + i) * dims.row, i * dims.state_row
             for j in range(0, Hp, lanes):
                 old = load_columns(work.state, s + j, Hp, lanes, states)
-                new, keep = point(known, load_columns(work.z, z + j, Hp, lanes, columns), old,
+                new, keep = point(opts, load_columns(work.z, z + j, Hp, lanes, columns), old,
                                   load_extra(params, extra, j, dims))
                 store_columns(work.state, s + j, Hp, new, lanes)
                 store_each(arrays, (index + dims.B) * H + j, new, H - j)
@@ -129,19 +127,19 @@ def _update_states(params, options, tape, work, first, n, dims):
     return update
 
 
-def enter(params: Any, options: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
+def operand_forward(params: Any, options: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
     """n rows of a cell with a second product: its first gate, activated, and what that product multiplies."""
     raise NotImplementedError
 
 
-@overload(enter)
-def _enter(params, options, work, first, n, dims):
+@overload(operand_forward)
+def _operand_forward(params, options, work, first, n, dims):
     form = form_of(params)
-    if form is None or form.inner is None:
+    if form is None or form.second_product is None:
         return None
-    columns, states, forward = form.layout.columns, form.states, form.inner.forward
+    columns, states, forward = form.layout.columns, form.states, form.second_product.forward
 
-    def entering(params, options, work, first, n, dims):
+    def forward_rows(params, options, work, first, n, dims):
         Hp, lanes = dims.Hp, simd.lanes(work.z)
         for i in range(n):
             z, s = (first + i) * dims.row, i * dims.state_row
@@ -150,7 +148,7 @@ def _enter(params, options, work, first, n, dims):
                                       load_columns(work.state, s + j, Hp, lanes, states))
                 simd.store(work.z, z + j, gate)
                 simd.store(work.z, z + (columns - 1) * Hp + j, value)
-    return entering
+    return forward_rows
 
 
 # ---------------------------------------------------------------------------------------------- backward
@@ -180,10 +178,10 @@ def _step_backward(params, options, tape, initial, work, dims, first, n):
         update_errors(params, options, tape, initial, work, first, n, dims)
         rows_times_panels(work.delta, at + (lay.columns - 1) * dims.Hp, dims.row, work.delta, at + (lay.columns - 2) * dims.Hp,
                           dims.row, n, dims.Hp, work.weights, gates * dims.Hp, vectors_in(dims.Hp, work.delta), False)
-        leave(params, tape, initial, work, first, n, dims)
+        operand_backward(params, tape, initial, work, first, n, dims)
         rows_times_panels(work.carry, 0, dims.state_row, work.delta, at + lay.recurrent_first * dims.Hp, dims.row, n, gates,
                           work.weights, 0, vectors_in(dims.Hp, work.carry), True)
-    return nested if form.inner is not None else plain
+    return nested if form.second_product is not None else plain
 
 
 @njit(forceinline=True)
@@ -210,13 +208,13 @@ def _update_errors(params, options, tape, initial, work, first, n, dims):
         arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
         extra = simd.flat(field(params, name))
         H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.delta)
-        known = Options(options.activation, options.leak, options.clip)     # in registers, as above
-        keeps = states > 1 or direct_part(known)        # else the product with W writes all of the error before the step
+        opts = Options(options.activation, options.leak, options.clip)     # in registers, as above
+        keeps = states > 1 or direct_part(opts)        # else the product with W writes all of the error before the step
         for i in range(n):
             index, before = work.indices[first + i], work.before[first + i]
             delta, s = (first + i) * dims.row, i * dims.state_row
             for j in range(0, Hp, lanes):
-                d, direct = point(known, load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
+                d, direct = point(opts, load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
                                   load_each(arrays, (index + dims.B) * H + j, H - j), load_extra(params, extra, j, dims),
                                   load_columns(work.carry, s + j, Hp, lanes, states))
                 store_columns(work.delta, delta + j, Hp, d, lanes)
@@ -225,19 +223,19 @@ def _update_errors(params, options, tape, initial, work, first, n, dims):
     return update
 
 
-def leave(params: Any, tape: Any, initial: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
+def operand_backward(params: Any, tape: Any, initial: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
     """n rows of a cell with a second product: from the error of what it multiplied to its first gate's δ and to h."""
     raise NotImplementedError
 
 
-@overload(leave)
-def _leave(params, tape, initial, work, first, n, dims):
+@overload(operand_backward)
+def _operand_backward(params, tape, initial, work, first, n, dims):
     form = form_of(params)
-    if form is None or form.inner is None:
+    if form is None or form.second_product is None:
         return None
-    last, states, backward = form.layout.columns - 1, form.states, form.inner.backward
+    last, states, backward = form.layout.columns - 1, form.states, form.second_product.backward
 
-    def leaving(params, tape, initial, work, first, n, dims):
+    def backward_rows(params, tape, initial, work, first, n, dims):
         arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
         Hp = dims.Hp
         for i in range(n):
@@ -248,7 +246,7 @@ def _leave(params, tape, initial, work, first, n, dims):
                                 simd.load(work.delta, delta + last * Hp + j))
                 simd.store(work.delta, delta + j, d)
                 simd.store(work.carry, s + j, simd.load(work.carry, s + j) + h)
-    return leaving
+    return backward_rows
 
 
 # ---------------------------------------------------------------------------------------------- the units' own parameters

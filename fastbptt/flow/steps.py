@@ -81,9 +81,9 @@ class CellSteps:
         self._differentiate(tape)
         self.input_columns = [(g - lay.first_gate) % lay.input_columns for g in range(lay.input_columns)]
         self.recurrent_columns = list(range(lay.recurrent_first, lay.recurrent_first + lay.recurrent))
-        shared = H * (lay.recurrent - (self.form.inner is not None))     # rows of W that multiply h itself
-        self.W, self.inner_W = self.params.W[:shared], self.params.W[shared:]
-        self.U_T, self.W_T, self.inner_W_T = (np.ascontiguousarray(a.T) for a in (self.params.U, self.W, self.inner_W))
+        shared = H * (lay.recurrent - (self.form.second_product is not None))     # rows of W that multiply h itself
+        self.W, self.second_W = self.params.W[:shared], self.params.W[shared:]
+        self.U_T, self.W_T, self.second_W_T = (np.ascontiguousarray(a.T) for a in (self.params.U, self.W, self.second_W))
 
     # ------------------------------------------------------------------ reading the tape
 
@@ -104,7 +104,7 @@ class CellSteps:
         cell, form, dtype = self.cell, self.form, self.dtype
         columns, shape = form.layout.columns, (self.T, self.B, self.H)
         found = Derivatives(np.zeros((form.states, columns + form.states, *shape), dtype),
-                            np.zeros((3 if form.inner else 0, *shape), dtype),
+                            np.zeros((3 if form.second_product else 0, *shape), dtype),
                             np.zeros((form.extra_count, columns if form.extra_count else 0, *shape), dtype))
         with np.errstate(all="ignore"):        # padded steps hold anything
             cast = [tuple([np.ascontiguousarray(a, dtype) for a in part]) for part in (tape.arrays, tape.initial)]
@@ -113,7 +113,7 @@ class CellSteps:
             tuple(found), cast[0], tuple(batch), cast[1], tuple(self.params), tuple(cell.options))
         self.by_column = [[_needed(found.new[s, p]) for p in range(columns)] for s in range(form.states)]
         self.by_state = [[_needed(found.new[s, columns + r]) for r in range(form.states)] for s in range(form.states)]
-        self.inner = [array[:, :, None] for array in found.inner]
+        self.operand = [array[:, :, None] for array in found.operand]
         self.extra = [[_needed(found.extra[k, p]) for p in range(columns)] for k in range(form.extra_count)]
 
     def first_sequence(self) -> CellSteps:
@@ -122,7 +122,7 @@ class CellSteps:
         one.B = 1
         for name in ("by_column", "by_state"):
             setattr(one, name, [[None if a is None else a[:, :1] for a in row] for row in getattr(self, name)])
-        one.inner = [a[:, :1] for a in self.inner]
+        one.operand = [a[:, :1] for a in self.operand]
         one.padded = None if self.padded is None else self.padded[:, :1]
         one.crossed = None if self.crossed is None else self.crossed[:, :1]
         return one
@@ -157,11 +157,11 @@ class CellSteps:
         deltas = [found(self.by_column, p) for p in range(self.form.layout.columns)]
         before = [found(self.by_state, r) for r in range(self.form.states)]
         recurrent = [deltas[p] for p in self.recurrent_columns]
-        if self.inner:
-            q = times(recurrent.pop(), self.inner_W)
+        if self.operand:
+            q = times(recurrent.pop(), self.second_W)
             first = self.recurrent_columns[0]
-            deltas[first] = recurrent[0] = self.inner[0][at] * q
-            before[0] = before[0] + self.inner[1][at] * q
+            deltas[first] = recurrent[0] = self.operand[0][at] * q
+            before[0] = before[0] + self.operand[1][at] * q
         through = times(_side_by_side(recurrent), self.W)
         before[0] = through if before[0] is zero else before[0] + through
         rows = _side_by_side(before)
@@ -187,9 +187,9 @@ class CellSteps:
         for g, p in enumerate(shared):
             own = through[..., g * H:(g + 1) * H]
             tangents[p] = own if tangents[p] is None else tangents[p] + own
-        if self.inner:
-            entered = self.inner[1][at] * parts[0] + self.inner[0][at] * tangents[shared[0]]
-            last, own = self.recurrent_columns[-1], times(entered, self.inner_W_T)
+        if self.operand:
+            operand = self.operand[1][at] * parts[0] + self.operand[0][at] * tangents[shared[0]]
+            last, own = self.recurrent_columns[-1], times(operand, self.second_W_T)
             tangents[last] = own if tangents[last] is None else tangents[last] + own
         after = []
         for s in range(self.form.states):
@@ -223,11 +223,11 @@ class CellSteps:
             return self._assembled(at, [], self.W[:0], direct)
         shared = self.recurrent_columns[:len(self.W) // self.H]
         J = self._assembled(at, [self.by_column[s][p] for p in shared], self.W, direct)
-        if self.inner:
-            entered = self._assembled(at, [self.inner[0]], self.W[:self.H], self.inner[1])
+        if self.operand:
+            operand = self._assembled(at, [self.operand[0]], self.W[:self.H], self.operand[1])
             by_last = self.by_column[s][self.recurrent_columns[-1]]
             if by_last is not None:
-                J += by_last[at][:, :, 0, :, None] * np.matmul(self.inner_W, entered)
+                J += by_last[at][:, :, 0, :, None] * np.matmul(self.second_W, operand)
         return J
 
     def _assembled(self, at: Span, factors: list[Array | None], W: Array, direct: Array | None) -> Array:
@@ -287,6 +287,6 @@ class CellSteps:
         """The pairs (δ, what W multiplied in all steps), whose outer products are the parts of ∂L/∂W."""
         shared = self.recurrent_columns[:len(self.W) // self.H]
         parts = [(_side_by_side([deltas[p] for p in shared]), self.before)]
-        if self.inner:
-            parts.append((deltas[self.recurrent_columns[-1]], self.inner[2]))
+        if self.operand:
+            parts.append((deltas[self.recurrent_columns[-1]], self.operand[2]))
         return parts
