@@ -1,4 +1,4 @@
-"""The passes of a backward call, cut into units that run by themselves: from the truncation and the lengths alone."""
+"""The passes of a backward call, in work units that run independently: by the truncation, the lengths and H alone."""
 from __future__ import annotations
 
 from functools import lru_cache
@@ -10,13 +10,13 @@ from ..cells.time_blocks import PASS_ROWS
 from ..engine.partition import MAX_SHARDS, shard_count
 from .truncation import Truncation, passes_by_sequence, passes_of_all
 
-KEPT_PASSES = 2**14      # of the largest plan that is kept for the next call, half a megabyte
+KEPT_PASSES = 2**14      # passes of the largest plan that is cached, half a megabyte
 
 
 def _in_units(rows: Array, unit: Array, shards: int | None = None, full: bool = False, overlap: bool = False) -> Passes:
-    """Passes (n, 4), as the columns of `Passes`, sorted by unit, in each those over most steps first.
+    """Passes (n, 4), as the columns of `Passes`, sorted by work unit, in each those over most steps first.
 
-    As time goes back, those under way are then the first n.
+    As time goes back, those still running are then the first n.
     """
     order = np.lexsort((rows[:, 3] - rows[:, 1], unit))
     bounds = np.append(0, np.cumsum(np.bincount(unit)))
@@ -26,7 +26,7 @@ def _in_units(rows: Array, unit: Array, shards: int | None = None, full: bool = 
 
 
 def _full(lengths: Array, start: int, T: int, hidden: int) -> Passes:
-    """One pass for every sequence, dealt out longest first: a unit for every shard. The T steps may begin after step `start`."""
+    """One pass for every sequence, longest first, in one work unit per shard. The T steps may begin after step `start`."""
     order = longest_first(lengths)
     shards = shard_count(order.size, hidden)
     rows = np.zeros((order.size, 4), np.int64)
@@ -35,10 +35,10 @@ def _full(lengths: Array, start: int, T: int, hidden: int) -> Passes:
 
 
 def _chunks(lengths: Array, truncation: Truncation, separate: bool) -> Passes:
-    """Chunks of k steps, last first; a unit has a few successive chunks of all sequences.
+    """Chunks of k steps, last first; a work unit has a few successive chunks of all sequences.
 
-    Where k does not divide the length, the pass from the last step reaches back into the last whole chunk, so it is in
-    the same unit: what two passes add to one step is added in a fixed order.
+    If k does not divide the length, the pass from the last step reaches back into the last whole chunk, so it is in the
+    same work unit: two passes add to one step in a fixed order.
     """
     k = truncation.horizon
     chunks = max(1, int(lengths.max()) // k)
@@ -52,11 +52,11 @@ def _chunks(lengths: Array, truncation: Truncation, separate: bool) -> Passes:
 
 
 def _overlapping(lengths: Array, truncation: Truncation, separate: bool) -> Passes:
-    """All ends of every sequence, cut into units long enough that reaching back before their own steps costs little."""
+    """All ends of every sequence, in work units so long that the steps before their own, which they reach, cost little."""
     together = max(PASS_ROWS, -(-4 * min(truncation.horizon, int(lengths.max())) // truncation.stride))
     rows, unit, units = [], [], 0
     for own in passes_by_sequence(lengths, truncation, separate):
-        # The last end first: of passes over as many steps, a unit's first has the last end and its last the first.
+        # The last end first: passes over equally many steps stay in this order, so a unit's first pass has its last end.
         rows.append(own[::-1])
         unit.append(units + np.arange(len(own))[::-1] // together)
         units += -(-len(own) // together)
@@ -65,7 +65,7 @@ def _overlapping(lengths: Array, truncation: Truncation, separate: bool) -> Pass
 
 @lru_cache(maxsize=16)
 def _planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, hidden: int, separate: bool) -> Passes:
-    """`plan_passes` by what it depends on."""
+    """`plan_passes`, cached by what it depends on."""
     steps, truncation = np.frombuffer(lengths, np.int64), Truncation(horizon, stride)
     longest = int(steps.max())
     if truncation.horizon >= longest and (truncation.stride >= longest or not separate):
@@ -75,7 +75,7 @@ def _planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, hidd
 
 
 def plan_passes(lengths: Array, T: int, truncation: Truncation, hidden: int, separate: bool = False, start: int = 0) -> Passes:
-    """The passes of one scan, their units and shards; small plans are kept for the next call.
+    """The passes of one scan, their work units and shards; small plans are cached.
 
     Parameters
     ----------
@@ -84,21 +84,21 @@ def plan_passes(lengths: Array, T: int, truncation: Truncation, hidden: int, sep
         Steps of the arrays. Full BPTT may be cut into segments, whose arrays begin after step `start`; truncated may not.
     truncation : Truncation
     hidden : int
-        H, which decides how many rows make a shard worth while.
+        H, which decides how many rows make a shard worthwhile.
     separate : bool
-        Passes that all reach step 1 add up to a single one, unless what they carry is clipped: then they stay separate.
+        Keep passes separate that all reach step 1, as clipping requires; else a single pass takes all their errors.
     """
     plan = _planned if T * lengths.size // truncation.stride <= KEPT_PASSES else _planned.__wrapped__
     return plan(lengths.tobytes(), start, T, truncation.horizon, truncation.stride, hidden, separate)
 
 
 def forget_plans() -> None:
-    """Drop the plans that are kept for the next call, so that the next call makes its own."""
+    """Empty the cache of plans."""
     _planned.cache_clear()
 
 
 def passes_of_group(rows: Array, hidden: int) -> Passes:
-    """Passes (n, 4) no two of which share a step, in equal units."""
+    """Passes (n, 4), no two of which share a step, in equal work units."""
     n = len(rows)
     shards = shard_count(n, hidden)
     units = max(shards, -(-n // PASS_ROWS))
@@ -117,5 +117,3 @@ def joint_passes(lengths: Array, truncation: Truncation, hidden: list[int], sepa
         lower[:, 2] = lower[:, 3]
         found.append([passes_of_group(lower, H) for H in hidden[:-1]] + [passes_of_group(rows, hidden[-1])])
     return found
-
-

@@ -1,4 +1,4 @@
-"""The loop back through time, once for every cell and every truncation: the passes of a call are data."""
+"""The loop back through time, one for all cells and all truncations: the passes of a call are data."""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -49,7 +49,7 @@ class Backward(NamedTuple):
 
 @njit(allocates=True)
 def backward_shard(shard, job):
-    """All passes of one shard, unit after unit."""
+    """All passes of one shard, one work unit after another."""
     d = measure(job.params, job.tape, job.initial)
     passes, pieces = job.passes, job.pieces
     bounds, shards, full, overlap = passes.bounds, passes.shards, passes.full, passes.overlap
@@ -82,9 +82,9 @@ def backward_shard(shard, job):
 
 @njit
 def full_passes(begin, end, shard, work, job, d):
-    """Full passes begin … end−1, longest first: all at the same step, a pass joins at its end; products over blocks of steps.
+    """Full passes begin … end−1, longest first, all at the same step; each joins at its end. Products are over blocks of steps.
 
-    The blocks begin at multiples of their number of steps, so that a call over a segment of the steps adds up the same.
+    Blocks begin at multiples of their length, so that a call over a segment of the steps adds in the same order.
     """
     passes, pieces, incoming = job.passes, job.pieces, job.errors.incoming
     size = minimum(end - begin, PASS_ROWS)
@@ -161,7 +161,7 @@ def step_back(begin, n, t, lag, m, work, sums, job, d):
 
 @njit(allocates=True)
 def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes, threads, parallel_for):
-    """`scan_backward` without adding up: `sums`, from `empty_sums`, may collect several segments of the steps, last first."""
+    """`scan_backward` without its last sum: `sums`, from `empty_sums`, may accumulate segments of the steps, last first."""
     d = measure(params, tape, initial)
     panels = backward_panels(batch, params, d)
     overlap = empty_overlap(passes, dx, d)

@@ -1,4 +1,4 @@
-"""The loop over time, once for every cell: the type of the `Params` tuple chooses its form (`form.py`)."""
+"""The loop over time, one for all cells: the type of the `Params` tuple selects the form (`form.py`)."""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class Forward(NamedTuple):
 
 @njit
 def list_steps(index, rows, lengths, start, stop, B):
-    """The flat indices of the steps start+1 … stop of the rows still running, step after step; returns how many."""
+    """The flat indices of the steps start+1 … stop of the rows still running, step by step; returns how many."""
     m, n = 0, rows.size
     for t in range(start, stop):
         while n > 0 and lengths[n - 1] <= t:
@@ -67,14 +67,14 @@ def forward_shard(shard, job):
 
 @njit
 def load_first(state, i, tape, states, b, dims):
-    """Row i of the working states becomes what row 0 of the tape has for sequence b."""
+    """Row i of the working states becomes sequence b of row 0 of the tape."""
     for k in range(states):
         gather_row(state, i * dims.state_row + k * dims.Hp, dims.Hp, simd.flat(tape[k]), b * dims.H, dims.H)
 
 
 @njit
 def prepare(piece, block):
-    """Working rows of one piece of a block: what does not depend on the state."""
+    """The working rows of one piece of a block, as far as they do not depend on the state."""
     job, work = block.job, block.work
     batch, params, pieces, m = job.batch, job.params, job.pieces.number, block.filled
     d = measure(params, job.tape, job.initial)
@@ -91,7 +91,7 @@ def prepare(piece, block):
 
 @njit
 def step_through(rows, lengths, steps, work, job, d):
-    """Blocks of `steps` steps: first what does not depend on the state, for all of them, then step after step."""
+    """Run blocks of `steps` steps: first all that does not depend on the state, then step by step."""
     w, n = refer(work), rows.size
     batch, pieces = job.batch, job.pieces
     has_resets = batch.resets.size > 0
@@ -160,10 +160,10 @@ def scan_forward(tape, batch, initial, params, options, threads=1, parallel_for=
         Outputs. Its state arrays (T+1, B, H) hold the initial state in row 0; rows 1 … T and the saved gates are written.
     batch : Batch
     initial : State of arrays (B, H)
-        Where a reset leads back to.
+        The state that a reset restores.
     params, options : the cell's `Params`, `Options`
     threads, parallel_for : int
-        How many threads, and the address from `fastbptt.engine.fork.parallel_for`; without them the calling thread does all.
+        Number of threads, and the address from `fastbptt.engine.fork.parallel_for`; by default the calling thread does all.
     """
     d = measure(params, tape, initial)
     panels = forward_panels(batch, params, d)

@@ -1,7 +1,7 @@
 """The input side of a scan: U x + b before the loop over time, dU, db and dx after it; for real vectors and for ids.
 
-Real vectors: the bias is one more column of U, belonging to an input that is always 1, so it costs no code of its own and
-its gradient is a column of dU. Ids stand for one-hot vectors: their columns of U are gathered, never multiplied.
+Real vectors: the bias is one more column of U, for an input that is always 1, so it needs no code of its own and its
+gradient is a column of dU. Ids stand for one-hot vectors: their columns of U are gathered, never multiplied.
 """
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _input_gradients(x, sums, params, work, count, dims):
 
 @njit
 def gather_inputs(out, x, index, count, vectors, dims):
-    """The inputs of `count` steps as panels, with the 1 that belongs to the bias."""
+    """The inputs of `count` steps as panels, with a 1 for the bias."""
     n_lanes = simd.lanes(out)
     for v in range(vectors):
         place, step = panel_place(v * n_lanes, count, vectors, out)
@@ -122,7 +122,7 @@ def gather_inputs(out, x, index, count, vectors, dims):
 
 
 def input_errors(x, dx, rows, weights, params, work, count, dims):
-    """Add ∂L/∂x = δ U of `count` rows to `rows` of dx (flat), if it is wanted (not of size 0)."""
+    """Add ∂L/∂x = δ U of `count` rows to `rows` of dx (flat), unless dx is of size 0."""
     raise NotImplementedError
 
 

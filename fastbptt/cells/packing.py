@@ -27,7 +27,7 @@ def backward_panels(batch, params, dims):
 
 @njit(allocates=True)
 def pack_forward(params, dims):
-    """W, transposed, as panels of K = H rows; the last gate by itself where it has a product of its own."""
+    """W, transposed, as panels of K = H rows; the last gate apart if it has a product of its own."""
     W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
     shared = block_gates(params)
     vectors = vectors_in(shared * Hp, params.W)
@@ -41,7 +41,7 @@ def pack_forward(params, dims):
 
 @njit(allocates=True)
 def pack_backward(params, dims):
-    """W as panels of K = gates · Hp rows, zero where padded; the last gate by itself where it has a product of its own."""
+    """W as panels of K = gates · Hp rows, zero where padded; the last gate apart if it has a product of its own."""
     W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
     shared, vectors = block_gates(params), vectors_in(dims.Hp, params.W)
     out = empty(gates * Hp * Hp, params.W.dtype)
@@ -56,7 +56,7 @@ def pack_backward(params, dims):
 
 
 def pack_inputs(x, params, dims):
-    """What `input_rows` reads instead of U."""
+    """U, transposed, and b as panels of K = I + 1 rows, for `input_rows`; nothing for ids."""
     raise NotImplementedError
 
 
@@ -82,7 +82,7 @@ def _pack_inputs(x, params, dims):
 
 
 def pack_input_gradient(x, params, dims):
-    """U in panels for ∂L/∂x = δ U."""
+    """U as panels of K = gates · Hp rows, for ∂L/∂x = δ U; nothing for ids."""
     raise NotImplementedError
 
 

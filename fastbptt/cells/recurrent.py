@@ -1,4 +1,4 @@
-"""The recurrent weights: packing W before a scan; dW, and the gradients of a unit's own parameters, after it."""
+"""After the loop back through time: dW, and the gradients of the units' own parameters."""
 from __future__ import annotations
 
 from typing import Any
@@ -32,7 +32,7 @@ def state_sum(params, dims):
 
 @njit
 def state_gradients(params, tape, initial, sums, work, count, dims):
-    """Add `count` rows of `work.delta` to a shard's sums: δᵀ h_{t−1}, and what the units' own parameters get."""
+    """Add `count` rows of `work.delta` to a shard's sums: δᵀ h_{t−1}, and those of the units' own parameters."""
     lay, shared, Hp = layout(params), block_gates(params), dims.Hp
     vectors = vectors_in(Hp, sums)
     gather_panels(work.scratch, states_of(params, tape), states_of(params, initial), work.before, count, dims)
@@ -46,7 +46,7 @@ def state_gradients(params, tape, initial, sums, work, count, dims):
 
 
 def multiplied_panels(params: Any, tape: Any, initial: Any, work: Any, count: Any, dims: Any) -> Any:
-    """`work.scratch` becomes what W's last gate multiplied in `count` steps, where that has a product of its own."""
+    """`work.scratch` becomes the operands of the second product in `count` steps, if there is one."""
     raise NotImplementedError
 
 

@@ -37,7 +37,7 @@ def _first_states(count: int) -> Any:
 
 
 def load_extra(params: Any, flat: Any, j: Any, dims: Any) -> Any:
-    """The own parameters of units j …, a tuple of vectors."""
+    """The own parameters of the units from j on, a tuple of vectors."""
     raise NotImplementedError
 
 
@@ -53,7 +53,7 @@ def _load_extra(params, flat, j, dims):
 
 
 def load_saved(params: Any, flat: Any, index: Any, j: Any, dims: Any) -> Any:
-    """What was saved of units j … at the step with this flat index; zeros, where nothing was."""
+    """What was saved of the units from j on, at the step with this flat index; zeros if nothing was."""
     raise NotImplementedError
 
 
@@ -71,7 +71,7 @@ def _load_saved(params, flat, index, j, dims):
 
 
 def step_forward(params: Any, options: Any, tape: Any, work: Any, dims: Any, first: Any, n: Any) -> Any:
-    """One step of n rows, rows first … first+n−1 of the block: product with the state, gates, new state."""
+    """One step of rows first … first+n−1 of the block: product with the state, gates, new state."""
     raise NotImplementedError
 
 
@@ -98,7 +98,7 @@ def _step_forward(params, options, tape, work, dims, first, n):
 
 
 def update_states(params: Any, options: Any, tape: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
-    """n rows: new states and what is saved into the tape, the states into the working state too."""
+    """For n rows, write the new states and what is saved to the tape, and the states to the working state."""
     raise NotImplementedError
 
 
@@ -112,7 +112,7 @@ def _update_states(params, options, tape, work, first, n, dims):
     def update(params, options, tape, work, first, n, dims):
         arrays, saved, extra = states_of(params, tape), simd.flat(tape[states]), simd.flat(field(params, name))
         H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.z)
-        opts = Options(options.activation, options.leak, options.clip)     # in registers: stores might change what is in memory
+        opts = Options(options.activation, options.leak, options.clip)     # in registers: stores may change memory
         for i in range(n):
             index = work.indices[first + i]
             z, s = (first + i) * dims.row, i * dims.state_row
@@ -128,7 +128,7 @@ def _update_states(params, options, tape, work, first, n, dims):
 
 
 def operand_forward(params: Any, options: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
-    """n rows of a cell with a second product: its first gate, activated, and what that product multiplies."""
+    """For n rows of a cell with a second product, activate the first gate and compute that product's operand."""
     raise NotImplementedError
 
 
@@ -186,14 +186,14 @@ def _step_backward(params, options, tape, initial, work, dims, first, n):
 
 @njit(forceinline=True)
 def old_states(arrays, initial, before, j, dims):
-    """The states before a step: of row `before` of `arrays`, or where it is negative of row −1−before of `initial`."""
+    """The states before a step: of row `before` of `arrays`, or if that is negative row −1−before of `initial`."""
     if before >= 0:
         return load_each(arrays, before * dims.H + j, dims.H - j)
     return load_each(initial, (-1 - before) * dims.H + j, dims.H - j)
 
 
 def update_errors(params: Any, options: Any, tape: Any, initial: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
-    """n rows: δ from the error carried, of which the part that does not pass through W stays."""
+    """For n rows, δ from the carried error; the part that does not pass through W stays in `work.carry`."""
     raise NotImplementedError
 
 
@@ -209,7 +209,7 @@ def _update_errors(params, options, tape, initial, work, first, n, dims):
         extra = simd.flat(field(params, name))
         H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.delta)
         opts = Options(options.activation, options.leak, options.clip)     # in registers, as above
-        keeps = states > 1 or direct_part(opts)        # else the product with W writes all of the error before the step
+        keeps = states > 1 or direct_part(opts)        # else the product with W overwrites the carry
         for i in range(n):
             index, before = work.indices[first + i], work.before[first + i]
             delta, s = (first + i) * dims.row, i * dims.state_row
@@ -224,7 +224,7 @@ def _update_errors(params, options, tape, initial, work, first, n, dims):
 
 
 def operand_backward(params: Any, tape: Any, initial: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
-    """n rows of a cell with a second product: from the error of what it multiplied to its first gate's δ and to h."""
+    """For n rows of a cell with a second product, from ∂L/∂operand to the first gate's δ and to ∂L/∂(old h)."""
     raise NotImplementedError
 
 
@@ -253,7 +253,7 @@ def _operand_backward(params, tape, initial, work, first, n, dims):
 
 
 def extra_gradients(params: Any, tape: Any, initial: Any, sums: Any, at: Any, work: Any, count: Any, dims: Any) -> Any:
-    """Add the gradients of the units' own parameters from `count` rows of δ to sums[at:]; nothing, where there are none."""
+    """Add the gradients of the units' own parameters from `count` rows of δ to sums[at:]; nothing if there are none."""
     raise NotImplementedError
 
 

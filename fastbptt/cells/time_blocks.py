@@ -8,13 +8,13 @@ from ..engine.partition import block_rows
 from ..engine.primitives import maximum, minimum
 
 PASS_ROWS = 64       # rows that step back together: their errors stay in the first-level cache
-TIME_PIECES = 4      # pieces of time among which the products of a single shard are dealt out
-TIME_ROWS = 1024     # steps times rows between two such deals
+TIME_PIECES = 4      # pieces in time into which the products of a single shard are divided
+TIME_ROWS = 1024     # steps times rows of a block that is divided so
 TIME_FLOPS = 4e6     # of the products of a call: less is not worth the wait for other threads (docs/performance.md)
 
 
 class TimePieces(NamedTuple):
-    """The products of a block of steps: so many pieces of time, on so many threads of `parallel_for` (0: the shard's own)."""
+    """How the products of a block are divided: `number` pieces in time, on the threads of `parallel_for` (0: the shard's)."""
 
     number: int
     threads: int
@@ -29,9 +29,9 @@ def longest_of(batch):
 
 @jitable
 def time_pieces(shards, longest, d, threads, parallel_for):
-    """Of a single shard, whose steps have to wait for each other, all threads do the products if these are worth the wait.
+    """A single shard, whose steps must wait for each other, shares its products among all threads if they are worth it.
 
-    Depends on the longest sequence as a whole, so that a call over a segment of the steps adds up the same.
+    Depends on the whole of the longest sequence, so that a call over a segment of the steps adds in the same order.
     """
     if shards == 1 and 2.0 * longest * d.B * d.row * (d.Hp + 2 * d.I) >= TIME_FLOPS:
         return TimePieces(TIME_PIECES, threads, parallel_for)
@@ -40,9 +40,9 @@ def time_pieces(shards, longest, d, threads, parallel_for):
 
 @jitable
 def block_steps(pieces, rows, d):
-    """Steps of a block of full scans in which the largest shard has so many rows: what a segment has to be a multiple of.
+    """Steps of a block in a full scan whose largest shard has `rows` rows; a segment must be a multiple of it.
 
-    A power of two, so that one number is a multiple for all layers of a stack.
+    A power of two, so that the largest of a stack's layers is a multiple of the others.
     """
     most = TIME_ROWS if pieces.number > 1 else block_rows(d.row + maximum(d.x_row, d.Hp))
     steps = 1
@@ -52,7 +52,7 @@ def block_steps(pieces, rows, d):
 
 
 class Block(NamedTuple):
-    """The first `filled` rows of `work`, which a shard of a job deals out in pieces."""
+    """The first `filled` rows of `work`, which a shard of a job divides into pieces."""
 
     shard: int
     filled: int

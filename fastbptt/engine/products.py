@@ -1,7 +1,7 @@
 """Whole matrix products on the tiles of `gemm.py`, for what is computed outside the scans.
 
-NumPy's own product cuts its sums by the number of threads of its BLAS; these are cut by the shapes alone, so their results
-have the same bits for any number of threads.
+NumPy's own product divides its sums by the number of threads of its BLAS; these are divided by the shapes alone, so the
+results have the same bits for any number of threads.
 """
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _shards(rows: int) -> int:
 
 
 def _threads(products: int, shards: int) -> tuple[int, int]:
-    """Threads and parallel_for: a call is short, so one that would end within a few forks stays on its thread."""
+    """Threads and parallel_for: a call that takes no longer than a few forks stays on its thread."""
     return (1, 0) if shards == 1 or products < WORTH_FORKING else enter_threads(2 * products, 2 * LEAST_ROWS)
 
 
