@@ -1,7 +1,7 @@
 """Exact BPTT in bounded memory: some states are stored, the steps between them are recomputed on the way back.
 
 With one level, T steps in segments of S take T/S states and the tape of one segment: S = √T needs the least. With L levels
-the steps are divided into n parts, each part into n again, and so on: n^L segments, of which L·n states are stored at a time;
+the steps are divided into n parts, each part into n again, and so on: n^L segments in all, with L·n states stored at a time;
 each level costs one more forward pass. Segments begin at multiples of the scan's blocks of steps, so that every sum has the
 same order, and the gradients the same bits, as without a budget.
 

@@ -26,7 +26,7 @@ class Layout(NamedTuple):
 
     columns: int
     input_columns: int
-    """The first so many receive U x + b: column p from gate ``(p + first_gate) % input_columns`` of U."""
+    """How many, from the first on, receive U x + b: column p from gate ``(p + first_gate) % input_columns`` of U."""
     first_gate: int
     recurrent_first: int
     """The first of the columns that receive W h, one for each gate of W in order."""

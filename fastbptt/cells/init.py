@@ -13,7 +13,7 @@ INPUT = ("glorot", "uniform")
 
 
 def orthogonal(rng: np.random.Generator, n: int) -> Array:
-    """A random orthogonal matrix, uniform over the group: Q of a normal matrix's QR with a positive diagonal of R."""
+    """A random orthogonal matrix, uniform over the group: Q of the QR of a Gaussian matrix, R's diagonal positive."""
     q, r = np.linalg.qr(rng.normal(size=(n, n)))
     return np.asarray(q * np.where(np.diag(r) < 0, -1.0, 1.0))
 

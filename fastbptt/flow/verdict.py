@@ -1,6 +1,6 @@
 """The rule by which a report says vanishing, stable, exploding or mixed, and the remedies that follow.
 
-λ_b is the mean log growth per step of a small change of the state along sequence b; errors grow alike on their way back.
+λ_b is the mean log growth per step of a small change of the state along sequence b; backward errors grow at the same rate.
 
 - stable: every |λ_b| ≤ `SLOPE`;   vanishing: some λ_b < −`SLOPE`, the others stable;   exploding: some λ_b > `SLOPE`, the
   others stable;   mixed: some λ_b < −`SLOPE` and some λ_b > `SLOPE`;
