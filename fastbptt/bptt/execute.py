@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, Batch, Grads, Passes, read_only
-from ..engine.threads import enter_threads, leave_threads
+from ..engine.threads import pool_for
 from ..errors import check_array
 from .directions import reverse_batch, reverse_sequences
 from .dropout import draw_mask, dropped
@@ -42,12 +42,8 @@ class Scan:
     def forward(self, batch: Batch, arrays: Any) -> None:
         """All steps of a batch into the arrays of a tape; where it is not the first segment, row 0 has the state before it."""
         B = len(batch.lengths)
-        threads, parallel_for = enter_threads(self.cell.row_flops * batch.x.shape[0] * B, B)
-        try:
-            kernels_of(self.cell).forward(tuple(arrays), tuple(batch), self.initial, self.params, tuple(self.cell.options),
-                                          threads, parallel_for)
-        finally:
-            leave_threads(parallel_for)
+        with pool_for(self.cell.row_flops * batch.x.shape[0] * B, B) as pool:
+            kernels_of(self.cell).forward(tuple(arrays), tuple(batch), self.initial, self.params, tuple(self.cell.options), pool)
 
     def backward(self, run: Run, passes: Passes, sums: Any, grads: Any, errors: Any, clip: float, last: bool) -> None:
         """All passes over a run, added to the partial sums; with `last` these are added to the gradients."""
@@ -55,12 +51,9 @@ class Scan:
         if clip:
             options = options._replace(clip=clip)
         flops = 2 * self.cell.row_flops * batch.x.shape[0] * len(batch.lengths)
-        threads, parallel_for = enter_threads(flops, len(passes.sequence))
-        try:
+        with pool_for(flops, len(passes.sequence)) as pool:
             kernels_of(self.cell).backward(sums, grads, errors, tuple(run.arrays), tuple(batch), self.initial, self.params,
-                                           tuple(options), tuple(passes), (last, threads, parallel_for))
-        finally:
-            leave_threads(parallel_for)
+                                           tuple(options), tuple(passes), (last, pool))
 
 
 def scans_of(cell: Any, params: Any, initial: Any) -> list[Scan]:

@@ -37,20 +37,20 @@ def _kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels
     """The entry points for the tuples of a cell."""
 
     @kernel(allocates=False)
-    def forward_kernel(tape, batch, initial, params, options, threads, parallel_for):
+    def forward_kernel(tape, batch, initial, params, options, pool):
         saved, first, given = named(tape, tape_type), named(initial, state_type), named(batch, Batch)
         if given.start == 0:
             start_tape(saved, first)
-        scan_forward(saved, given, first, named(params, params_type), named(options, Options), threads, parallel_for)
+        scan_forward(saved, given, first, named(params, params_type), named(options, Options), pool)
 
     @kernel(allocates=False)
     def backward_kernel(sums, grads, errors, tape, batch, initial, params, options, passes, call):
         dparams, dx, dstate = grads
         dh, incoming, outgoing = errors
-        last, threads, parallel_for = call
+        last, pool = call
         saved, first, given, parts = named(tape, tape_type), named(initial, state_type), named(batch, Batch), named(sums, Sums)
         scan_segment(parts, dx, Errors(dh, named(incoming, state_type), named(outgoing, state_type)), saved, given, first,
-                     named(params, params_type), named(options, Options), named(passes, Passes), threads, parallel_for)
+                     named(params, params_type), named(options, Options), named(passes, Passes), pool)
         if last:
             add_sums(Grads(named(dparams, params_type), dx, named(dstate, state_type)), parts, saved, given, first)
 
@@ -69,7 +69,7 @@ def cell_dims(cell: Any, T: int, B: int, dtype: Any) -> Any:
 def segment_unit(cell: Any, batch: Batch, shards: int, dtype: Any) -> int:
     """What the steps of a segment have to be a multiple of, for the same bits as without segments."""
     d = cell_dims(cell, batch.x.shape[0], batch.x.shape[1], dtype)
-    return int(block_steps(time_pieces(shards, longest_of(batch), d, 1, 0), (d.B + shards - 1) // shards, d))
+    return int(block_steps(time_pieces(shards, longest_of(batch), d, 0), (d.B + shards - 1) // shards, d))
 
 
 @lru_cache(maxsize=64)
@@ -79,7 +79,7 @@ def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bo
     form, like = FORMS[params_type], NONE[dtype]
     lay, Hp = form.layout, padded(hidden, like)
     if longest:
-        shards = time_pieces(1, longest, dims_of(longest, B, inputs, hidden, form.states, lay.columns, like), 1, 0).number
+        shards = time_pieces(1, longest, dims_of(longest, B, inputs, hidden, form.states, lay.columns, like), 0).number
     return ((shards, input_sum_size(lay.input_columns, inputs, Hp, ids, like)),
             (shards, state_sum_size(lay.recurrent, form.extra_count, Hp)), (shards, form.states * B * hidden * resets))
 
