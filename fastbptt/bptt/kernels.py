@@ -79,7 +79,8 @@ def segment_unit(cell: Any, batch: Batch, shards: int, dtype: Any) -> int:
 
 
 @lru_cache(maxsize=64)
-def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bool, B: int, shards: int, resets: bool) -> tuple[tuple[int, int], ...]:
+def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bool, B: int, shards: int,
+                resets: bool) -> tuple[tuple[int, int], ...]:
     """Shapes of `Sums` (see `input_sum` and `state_sum`)."""
     form, like = FORMS[params_type], NONE[dtype]
     lay, Hp = form.layout, padded(hidden, like)

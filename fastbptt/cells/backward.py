@@ -1,4 +1,4 @@
-"""The loop back through time, once for every cell and every truncation: the passes of a call are data."""
+"""The loop back through time, one for all cells and all truncations: the passes of a call are data."""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from ..engine.panels import add_row
 from ..engine.pool import run_pieces, stalls_of
 from ..engine.primitives import empty, maximum, minimum, zeros
 from ..engine.tuples import refer
-from .buffers import BackwardWork, Panels, measure
+from .buffers import BackwardWork, measure
 from .gradients import (
     add_overlap,
     add_sums,
@@ -24,8 +24,7 @@ from .gradients import (
     summed_products,
     unit_products,
 )
-from .inputs import pack_input_gradient
-from .recurrent import pack_backward
+from .packing import backward_panels
 from .shared_steps import Step, share_backward
 from .states import clip_errors, leave_at_reset, leave_at_start, load_state, pass_through, steps_here
 from .step import step_backward
@@ -51,7 +50,7 @@ class Backward(NamedTuple):
 
 @njit(allocates=True)
 def backward_shard(shard, job):
-    """All passes of one shard, unit after unit."""
+    """All passes of one shard, one work unit after another."""
     d = measure(job.params, job.tape, job.initial)
     passes = job.passes
     bounds, shards, full, overlap = passes.bounds, passes.shards, passes.full, passes.overlap
@@ -84,9 +83,9 @@ def backward_shard(shard, job):
 
 @njit
 def full_passes(begin, end, shard, work, job, d):
-    """Full passes begin … end−1, longest first: all at the same step, a pass joins at its end; products over blocks of steps.
+    """Full passes begin … end−1, longest first, all at the same step; each joins at its end. Products are over blocks of steps.
 
-    The blocks begin at multiples of their number of steps, so that a call over a segment of the steps adds up the same.
+    Blocks begin at multiples of their length, so that a call over a segment of the steps adds in the same order.
     """
     passes, incoming = job.passes, job.errors.incoming
     size = minimum(end - begin, PASS_ROWS)
@@ -165,14 +164,8 @@ def step_back(begin, n, t, lag, m, work, sums, job, d):
 
 
 @njit(allocates=True)
-def backward_panels(batch, params, d):
-    """The weights as the backward scan reads them."""
-    return Panels(pack_input_gradient(batch.x, params, d), pack_backward(params, d))
-
-
-@njit(allocates=True)
 def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes, pool):
-    """`scan_backward` without adding up: `sums`, from `empty_sums`, may collect several segments of the steps, last first."""
+    """`scan_backward` without its last sum: `sums`, from `empty_sums`, may accumulate segments of the steps, last first."""
     d = measure(params, tape, initial)
     panels = backward_panels(batch, params, d)
     overlap = empty_overlap(passes, dx, d)

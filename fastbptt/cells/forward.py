@@ -1,4 +1,4 @@
-"""The loop over time, once for every cell: the type of the `Params` tuple chooses its form (`form.py`)."""
+"""The loop over time, one for all cells: the type of the `Params` tuple selects the form (`form.py`)."""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ from ..engine.partition import shard_count
 from ..engine.pool import run_pieces, stalls_of
 from ..engine.primitives import empty, minimum
 from ..engine.tuples import refer
-from .buffers import ForwardWork, Panels, measure
+from .buffers import ForwardWork, measure
 from .form import layout
-from .inputs import input_rows, pack_inputs
-from .recurrent import pack_forward
+from .inputs import input_rows
+from .packing import forward_panels
 from .shared_steps import Step, share_forward
 from .states import load_state, steps_here
 from .step import step_forward
@@ -38,7 +38,7 @@ class Forward(NamedTuple):
 
 @njit
 def list_steps(index, rows, lengths, start, stop, B):
-    """The flat indices of the steps start+1 … stop of the rows still running, step after step; returns how many."""
+    """The flat indices of the steps start+1 … stop of the rows still running, step by step; returns how many."""
     m, n = 0, rows.size
     for t in range(start, stop):
         while n > 0 and lengths[n - 1] <= t:
@@ -68,7 +68,7 @@ def forward_shard(shard, job):
 
 @njit
 def load_first(state, i, tape, states, b, dims):
-    """Row i of the working states becomes what row 0 of the tape has for sequence b."""
+    """Row i of the working states becomes sequence b of row 0 of the tape."""
     for k in range(states):
         gather_row(state, i * dims.state_row + k * dims.Hp, dims.Hp, simd.flat(tape[k]), b * dims.H, dims.H)
 
@@ -102,7 +102,7 @@ def prepare(part, block):
 
 @njit
 def step_through(rows, lengths, steps, work, job, d):
-    """Blocks of `steps` steps: first what does not depend on the state, for all of them, then step after step."""
+    """Run blocks of `steps` steps: first all that does not depend on the state, then step by step."""
     w, n = refer(work), rows.size
     batch, team, pool = job.batch, job.team, job.team.pool
     has_resets = batch.resets.size > 0
@@ -165,12 +165,6 @@ def start_tape(tape, initial):
 
 
 @njit(allocates=True)
-def forward_panels(batch, params, d):
-    """The weights as the forward scan reads them."""
-    return Panels(pack_inputs(batch.x, params, d), pack_forward(params, d))
-
-
-@njit(allocates=True)
 def scan_forward(tape, batch, initial, params, options, pool=0):
     """All steps of all sequences.
 
@@ -180,10 +174,10 @@ def scan_forward(tape, batch, initial, params, options, pool=0):
         Outputs. Its state arrays (T+1, B, H) hold the initial state in row 0; rows 1 … T and the saved gates are written.
     batch : Batch
     initial : State of arrays (B, H)
-        Where a reset leads back to.
+        The state that a reset restores.
     params, options : the cell's `Params`, `Options`
     pool : int
-        From `fastbptt.engine.threads.pool_for`; without it the calling thread does all.
+        From `fastbptt.engine.threads.pool_for`; by default the calling thread does all.
     """
     d = measure(params, tape, initial)
     panels = forward_panels(batch, params, d)

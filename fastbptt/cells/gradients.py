@@ -32,11 +32,11 @@ def shard_sums(sums, shard):
 
 
 class Products(NamedTuple):
-    """The products of `count` rows of δ: with the states and inputs of their steps, and with U, added to `rows` of dx (flat)."""
+    """The products of the first `filled` rows of δ: with the states and inputs of their steps, and with U, added to `rows` of dx (flat)."""
 
     sums: Any
     work: Any
-    count: int
+    filled: int
     dx: Any
     rows: Any
     job: Any
@@ -59,7 +59,7 @@ def scratch_row(x, params, d):
 @njit
 def _gather(part, products):
     """One part of what δ is multiplied with, as panels."""
-    job, work, count = products.job, products.work, products.count
+    job, work, count = products.job, products.work, products.filled
     d, x, parts = measure(job.params, job.tape, job.initial), job.batch.x, job.team.parts
     gather_states(job.params, job.tape, job.initial, work, count, d, part, parts)
     gather_inputs(x, work.scratch[scratch_places(x, job.params, count, d)[0]:], work.indices, count, d, part, parts)
@@ -68,7 +68,7 @@ def _gather(part, products):
 @njit
 def _multiply(part, products):
     """One part of every product."""
-    job, work, count, sums, params = products.job, products.work, products.count, products.sums, products.job.params
+    job, work, count, sums, params = products.job, products.work, products.filled, products.sums, products.job.params
     d, x, parts = measure(params, job.tape, job.initial), job.batch.x, job.team.parts
     inputs, errors = scratch_places(x, params, count, d)
     state_gradients(params, job.tape, job.initial, sums.state, work, count, d, part, parts)

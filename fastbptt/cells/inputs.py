@@ -1,7 +1,7 @@
 """The input side of a scan: U x + b before the loop over time, dU, db and dx after it; for real vectors and for ids.
 
-Real vectors: the bias is one more column of U, belonging to an input that is always 1, so it costs no code of its own and
-its gradient is a column of dU. Ids stand for one-hot vectors: their columns of U are gathered, never multiplied.
+Real vectors: the bias is one more column of U, for an input that is always 1, so it needs no code of its own and its
+gradient is a column of dU. Ids stand for one-hot vectors: their columns of U are gathered, never multiplied.
 """
 from __future__ import annotations
 
@@ -13,48 +13,20 @@ from ..engine.jit import overload
 from ..engine.panels import (
     add_row,
     gather_row,
-    pack_rows,
-    pack_transposed,
     padded,
     panel_place,
     vectors_in,
 )
-from ..engine.primitives import empty, maximum, minimum
+from ..engine.primitives import maximum, minimum
 from .buffers import input_sum_size
 from .form import layout
 
 
-def _is_ids(x):
+def is_ids(x):
     return isinstance(x.dtype, types.Integer)
 
 
 # ---------------------------------------------------------------------------------------------- forward
-
-
-def pack_inputs(x, params, dims):
-    """What `input_rows` reads instead of U."""
-    raise NotImplementedError
-
-
-@overload(pack_inputs, allocates=True)
-def _pack_inputs(x, params, dims):
-    if _is_ids(x):
-        return lambda x, params, dims: empty(0, params.U.dtype)
-
-    def dense(x, params, dims):
-        lay = layout(params)
-        K = dims.I + 1
-        vectors = vectors_in(lay.input_columns * dims.Hp, params.U)
-        out = empty(K * vectors * simd.lanes(params.U), params.U.dtype)
-        flat, b = simd.flat(params.U), params.b
-        for p in range(lay.input_columns):
-            g = (p + lay.first_gate) % lay.input_columns
-            pack_transposed(out, 0, K, vectors, p * dims.Hp, flat, g * dims.H, dims.H, dims.I)
-            for j in range(dims.Hp):
-                place, step = panel_place(p * dims.Hp + j, K, vectors, out)
-                out[place + dims.I * step] = b[g * dims.H + j] if j < dims.H else 0
-        return out
-    return dense
 
 
 def input_rows(x, z, xs, weights, params, index, count, dims):
@@ -64,7 +36,7 @@ def input_rows(x, z, xs, weights, params, index, count, dims):
 
 @overload(input_rows)
 def _input_rows(x, z, xs, weights, params, index, count, dims):
-    if _is_ids(x):
+    if is_ids(x):
         def gathered(x, z, xs, weights, params, index, count, dims):
             lay = layout(params)
             ids, U, b = simd.flat(x), params.U, params.b
@@ -100,18 +72,18 @@ def input_sum(x, params, dims):
 
 @overload(input_sum)
 def _input_sum(x, params, dims):
-    ids = _is_ids(x)
+    ids = is_ids(x)
     return lambda x, params, dims: input_sum_size(layout(params).input_columns, dims.I, dims.Hp, ids, params.U)
 
 
-def input_panels(x: Any, params: Any, dims: Any) -> Any:
+def input_panels(x, params, dims):
     """Floats for each row of the inputs as panels, and of ∂L/∂x: none for ids."""
     raise NotImplementedError
 
 
 @overload(input_panels)
 def _input_panels(x, params, dims):
-    if _is_ids(x):
+    if is_ids(x):
         return lambda x, params, dims: (0, 0)
     return lambda x, params, dims: (padded(dims.I + 1, params.U), padded(dims.I, params.U))
 
@@ -123,7 +95,7 @@ def gather_inputs(x, out, index, count, dims, piece, pieces):
 
 @overload(gather_inputs)
 def _gather_inputs(x, out, index, count, dims, piece, pieces):
-    if _is_ids(x):
+    if is_ids(x):
         return lambda x, out, index, count, dims, piece, pieces: None
 
     def gather(x, out, index, count, dims, piece, pieces):
@@ -151,7 +123,7 @@ def input_gradients(x, sums, params, panels, work, count, dims, piece, pieces):
 
 @overload(input_gradients)
 def _input_gradients(x, sums, params, panels, work, count, dims, piece, pieces):
-    if _is_ids(x):
+    if is_ids(x):
         def scattered(x, sums, params, panels, work, count, dims, piece, pieces):
             ids, width = simd.flat(x), layout(params).input_columns * dims.Hp
             begin, end = width // 4 * piece // pieces * 4, width // 4 * (piece + 1) // pieces * 4
@@ -176,7 +148,7 @@ def input_errors(x, dx, rows, weights, params, out, work, count, dims, piece, pi
 
 @overload(input_errors)
 def _input_errors(x, dx, rows, weights, params, out, work, count, dims, piece, pieces):
-    if _is_ids(x):
+    if is_ids(x):
         return lambda x, dx, rows, weights, params, out, work, count, dims, piece, pieces: None
 
     def dense(x, dx, rows, weights, params, out, work, count, dims, piece, pieces):
@@ -190,29 +162,6 @@ def _input_errors(x, dx, rows, weights, params, out, work, count, dims, piece, p
     return dense
 
 
-def pack_input_gradient(x, params, dims):
-    """U in panels for ∂L/∂x = δ U."""
-    raise NotImplementedError
-
-
-@overload(pack_input_gradient, allocates=True)
-def _pack_input_gradient(x, params, dims):
-    if _is_ids(x):
-        return lambda x, params, dims: empty(0, params.U.dtype)
-
-    def dense(x, params, dims):
-        lay = layout(params)
-        K = lay.input_columns * dims.Hp
-        vectors = vectors_in(padded(dims.I, params.U), params.U)
-        out = empty(K * vectors * simd.lanes(params.U), params.U.dtype)
-        flat = simd.flat(params.U)
-        for p in range(lay.input_columns):
-            g = (p + lay.first_gate) % lay.input_columns
-            pack_rows(out, 0, K, p * dims.Hp, flat, g * dims.H, dims.H, dims.Hp, dims.I, vectors)
-        return out
-    return dense
-
-
 def add_input_sum(x, dparams, sums, dims):
     """Add a shard's sums to dU and db."""
     raise NotImplementedError
@@ -220,7 +169,7 @@ def add_input_sum(x, dparams, sums, dims):
 
 @overload(add_input_sum)
 def _add_input_sum(x, dparams, sums, dims):
-    if _is_ids(x):
+    if is_ids(x):
         def scattered(x, dparams, sums, dims):
             lay = layout(dparams)
             width = lay.input_columns * dims.Hp

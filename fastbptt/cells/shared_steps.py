@@ -13,12 +13,12 @@ from ..engine.pool import run_pieces
 from .buffers import measure
 from .form import form_of
 from .step import (
-    enter,
-    leave,
-    multiply_entered,
-    multiply_error,
     multiply_errors,
+    multiply_operand,
+    multiply_operand_error,
     multiply_state,
+    operand_backward,
+    operand_forward,
     update_errors,
     update_states,
 )
@@ -41,15 +41,16 @@ def _state_product(part, step):
 
 
 @njit
-def _entering(part, step):
+def _operands(part, step):
     job = step.job
-    enter(job.params, job.options, step.work, step.first, step.n, measure(job.params, job.tape, job.initial), part, step.parts)
+    operand_forward(job.params, job.options, step.work, step.first, step.n, measure(job.params, job.tape, job.initial), part,
+                    step.parts)
 
 
 @njit
-def _entered_product(part, step):
+def _second_products(part, step):
     job = step.job
-    multiply_entered(job.params, step.work, step.first, step.n, measure(job.params, job.tape, job.initial), part, step.parts)
+    multiply_operand(job.params, step.work, step.first, step.n, measure(job.params, job.tape, job.initial), part, step.parts)
 
 
 @njit
@@ -67,15 +68,16 @@ def _gate_errors(part, step):
 
 
 @njit
-def _entered_errors(part, step):
+def _operand_errors(part, step):
     job = step.job
-    multiply_error(job.params, step.work, step.first, step.n, measure(job.params, job.tape, job.initial), part, step.parts)
+    multiply_operand_error(job.params, step.work, step.first, step.n, measure(job.params, job.tape, job.initial), part,
+                           step.parts)
 
 
 @njit
-def _leaving(part, step):
+def _first_gate_errors(part, step):
     job = step.job
-    leave(job.params, job.tape, job.initial, step.work, step.first, step.n,
+    operand_backward(job.params, job.tape, job.initial, step.work, step.first, step.n,
           measure(job.params, job.tape, job.initial), part, step.parts)
 
 
@@ -96,12 +98,12 @@ def _second_product_of(params, step, parts, pool):
     form = form_of(params)
     if form is None:
         return None
-    if form.inner is None:
+    if form.second_product is None:
         return lambda params, step, parts, pool: None
 
     def phases(params, step, parts, pool):
-        run_pieces(_entering, step, parts, pool)
-        run_pieces(_entered_product, step, parts, pool)
+        run_pieces(_operands, step, parts, pool)
+        run_pieces(_second_products, step, parts, pool)
     return phases
 
 
@@ -115,12 +117,12 @@ def _second_product_back_of(params, step, parts, pool):
     form = form_of(params)
     if form is None:
         return None
-    if form.inner is None:
+    if form.second_product is None:
         return lambda params, step, parts, pool: None
 
     def phases(params, step, parts, pool):
-        run_pieces(_entered_errors, step, parts, pool)
-        run_pieces(_leaving, step, parts, pool)
+        run_pieces(_operand_errors, step, parts, pool)
+        run_pieces(_first_gate_errors, step, parts, pool)
     return phases
 
 

@@ -54,7 +54,7 @@ def shard_rows(shard, shards, rows, equal):
 def block_steps(rows, d):
     """Steps of a block of full scans in which the largest shard has so many rows: what a segment has to be a multiple of.
 
-    A power of two, so that one number is a multiple for all layers of a stack.
+    A power of two, so that the largest of a stack's layers is a multiple of the others.
     """
     steps = 1
     while 2 * steps * minimum(rows, PASS_ROWS) <= product_rows(d):

@@ -1,13 +1,13 @@
 """Register-blocked matrix products on packed panels.
 
-A product C += A B reads A as it lies (rows or columns of a working buffer) and B packed into *panels*: the columns of B,
+A product C += A B reads A in place (rows or columns of a working buffer) and B packed into *panels*: the columns of B,
 padded with zeros to whole vectors, are cut into groups of `PANEL` vectors, and each group is stored front to back,
-``panel[k, column]``. The working buffers are padded to whole vectors as well, so no product needs a masked tail: what is
-ragged in the user's arrays is dealt with once, where they are packed and unpacked (`panels.py`).
+``panel[k, column]``. The working buffers are padded to whole vectors as well, so no product needs a masked tail: ragged
+sizes of the user's arrays are handled once, where these are packed and unpacked (`panels.py`).
 
 The block of C that one tile computes stays in vector registers over the whole sum; each step of k is one vector load of
 B per column vector, one broadcast of A per row, and a fused multiply-add for every pair. The number of rows times vectors
-hides the latency of the multiply-add (4 cycles, 2 a cycle: at least 8); where there are fewer, k is split into chains.
+hides the latency of the multiply-add (4 cycles, 2 per cycle: at least 8); where there are fewer, k is split into chains.
 The order of every sum depends on the sizes alone, not on how a product is cut by rows or columns.
 """
 from __future__ import annotations
@@ -28,9 +28,9 @@ from .vectors import nothing
 
 MAX_ROWS = 6
 PANEL = 4 if simd.REGISTERS == 32 else 2        # vectors per panel: 6 x 4 or 6 x 2 accumulators fit the register file
-# Panels taken at once where there are few rows, so that at least 8 sums are under way.
+# Panels taken at once if there are few rows, for at least 8 independent sums.
 _WIDE = {1: 8 // PANEL, 2: 2}
-_CHAINS = 8                                     # sums under way that hide the latency of a multiply-add
+_CHAINS = 8                                     # independent sums that hide the latency of a multiply-add
 SLAB = 96                                       # rows of C whose part of A (SLAB columns of a block of k) stays in L2
 
 

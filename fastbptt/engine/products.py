@@ -1,7 +1,7 @@
 """Whole matrix products on the tiles of `gemm.py`, for what is computed outside the scans.
 
-NumPy's own product cuts its sums by the number of threads of its BLAS; these are cut by the shapes alone, so their results
-have the same bits for any number of threads.
+NumPy's own product divides its sums by the number of threads of its BLAS; these are divided by the shapes alone, so the
+results have the same bits for any number of threads.
 """
 from __future__ import annotations
 

@@ -129,7 +129,8 @@ tape = fb.forward(cell, cell.init(seed=0), x)
 """
 
 
-@pytest.mark.parametrize("ending", ["", "import sys; sys.exit(0)", "import threading; threading.Thread(target=lambda: None).start()",
+@pytest.mark.parametrize("ending", ["", "import sys; sys.exit(0)",
+                                    "import threading; threading.Thread(target=lambda: None).start()",
                                     "import atexit; atexit.register(lambda: fb.forward(cell, cell.init(seed=0), x))"])
 def test_the_interpreter_ends_while_threads_are_awake(ending):
     env = {**os.environ, "NUMBA_NUM_THREADS": "4"}

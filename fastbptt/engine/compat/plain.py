@@ -1,8 +1,8 @@
 """The same by documented means alone: `numba.njit` with its own cache, and LLVM IR that every version understands.
 
-Chosen by FASTBPTT_PLAIN=1, and by itself where the self-check finds Numba changed. Results have the same bits. Compiling
-takes longer, scans of few rows run slower, all work is done by the calling thread, and vector accesses are not checked
-under NUMBA_BOUNDSCHECK=1.
+Chosen by FASTBPTT_PLAIN=1, and automatically if the self-check finds that Numba has changed. Results have the same bits.
+Compiling takes longer, scans of few rows run slower, all work is done by the calling thread, and vector accesses are not
+checked under NUMBA_BOUNDSCHECK=1.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ except ImportError:      # Windows
 
 
 def _always() -> dict[str, Any]:
-    """What compiles under NUMBA_DISABLE_JIT=1 as well: Numba's own pipeline, whose name is not documented, in its own way."""
+    """Options to compile even under NUMBA_DISABLE_JIT=1: by Numba's own pipeline, whose name is not documented."""
     if not config.DISABLE_JIT:
         return {}
     from numba.core.compiler import Compiler
@@ -64,7 +64,7 @@ def functions(cx: Any, module: ir.Module, name: str, define: Callable[[ir.Module
 
 
 class _Kernel:
-    """A function with Numba's cache, which one process enters at a time, and is emptied where it is damaged."""
+    """A function with Numba's cache, which one process uses at a time and which is emptied if damaged."""
 
     def __init__(self, f: Callable[..., Any], options: dict[str, Any], folder: Path | None):
         self.py_func, self._options, self._folder = f, options, folder
@@ -91,7 +91,7 @@ class _Kernel:
             config.CACHE_DIR = before
 
     def _compile(self, signature: tuple[Any, ...]) -> None:
-        """Load or compile; where the cache fails, remove what it has of this function, then do without."""
+        """Load or compile; if the cache fails, remove its entries of this function, then do without it."""
         if self._folder is None:
             warn_not_kept("no folder can be written")
         for attempt in ("cached", "emptied", "without"):
@@ -114,7 +114,7 @@ class _Kernel:
 
 @contextmanager
 def _alone_in(folder: Path | None) -> Iterator[None]:
-    """While this process compiles, or reads what was compiled, no other one does."""
+    """Hold the lock of the folder: one process at a time compiles, or reads compiled code."""
     if folder is None or fcntl is None:
         yield
         return

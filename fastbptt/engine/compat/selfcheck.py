@@ -1,7 +1,7 @@
-"""A small kernel that uses each internal once: whether this Numba is the one that the package knows.
+"""A small kernel that uses each internal once, to check that this Numba works as the package expects.
 
-What importing the modules beside this one does not show, a renamed attribute or another signature, shows here. It runs once
-for each cache of kernels, before anything else is compiled, and leaves a file there with what it found.
+It finds what importing the other modules here does not: a renamed attribute, another signature. It runs once for each cache
+of kernels, before anything else is compiled, and leaves its result there in a file.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE, SHARDS = 5, 2      # no vector has fewer than two lanes
 
 
 class Job(NamedTuple):
-    """What the shards of the check are given: each writes the sum of the first elements of x, times its number, to out."""
+    """What the shards of the check share: each writes the sum of x, times its own number, to out."""
 
     x: Any
     out: Any
@@ -138,8 +138,8 @@ def _gives_right_numbers(kernel: Any) -> bool:
 def result(folders: Folders) -> str:
     """What is wrong with this Numba, or nothing; found once, then read from the folder of kernels."""
     for folder in folders.read:
-        if (known := _read(folder / FILE)) is not None:
-            return known
+        if (earlier := _read(folder / FILE)) is not None:
+            return earlier
     try:
         found = _run(folders)
     except Exception as error:      # of whatever kind: a changed internal may raise anything
@@ -153,7 +153,7 @@ def result(folders: Folders) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong, of which Numba says first in which of its passes."""
+    """The cause of an error, without the pass of Numba in which it occurred."""
     cause = error.__cause__ or error
     return f"{type(cause).__name__}: {cause}".splitlines()[0]
 
