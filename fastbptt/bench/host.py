@@ -12,7 +12,7 @@ import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from .cases import Array, Case
 from .side import Side
@@ -50,23 +50,14 @@ class Runner(Protocol):
 
     name: str
 
-    def supports(self, case: Case) -> bool:
-        """Whether the side has a recipe for the case."""
+    def begin(self, method: str, *arguments: Any) -> None:
+        """Starts a method of the host; there may be others that work meanwhile."""
 
-    def setup(self, case: Case) -> None:
-        """Prepares a case, compilation included."""
+    def result(self) -> Any:
+        """What it returned, when it is done, or raised."""
 
-    def tune(self) -> str:
-        """Chooses the fastest form of the side, and says which in words."""
-
-    def gradients(self) -> dict[str, Array]:
-        """Of one more run."""
-
-    def turn(self, calls: int, warm: bool) -> float:
-        """Seconds of one call, as the mean of ``calls``; ``warm``: a call before them wakes threads and caches."""
-
-    def window(self, start: float, seconds: float) -> list[float]:
-        """Calls one after the other, from ``start`` (as `time.time` counts) for so many seconds; seconds of each."""
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Both."""
 
     def close(self) -> None:
         """Ends it."""
@@ -77,6 +68,20 @@ class Host:
 
     def __init__(self, side: Side) -> None:
         self.name, self._side = side.name, side
+        self._result: Any = None
+
+    def begin(self, method: str, *arguments: Any) -> None:
+        """Calls a method of these."""
+        self._result = getattr(self, method)(*arguments)
+
+    def result(self) -> Any:
+        """What it returned."""
+        return self._result
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Both."""
+        self.begin(method, *arguments)
+        return self.result()
 
     def supports(self, case: Case) -> bool:
         """Whether the side has a recipe for the case."""

@@ -15,6 +15,7 @@ from .cases import Array, Arrays, Case
 from .jax_peer import JaxPeer
 
 UNROLLS = (1, 4, 16)
+Cell = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
 
 
 class JaxVjpPeer(JaxPeer):
@@ -72,9 +73,7 @@ def _gradients(jax: Any, case: Case, unroll: int) -> Callable[..., Any]:
         before = tuple(jnp.concatenate((s[None], n[:-1])) for s, n in zip(state, new, strict=True))
         return new[0], (params, x, before, new, saved)
 
-    @jax.custom_vjp
-    def run(params: Any, x: Any, state: Any) -> Any:
-        return scan(params, x, state)[0]
+    run = jax.custom_vjp(lambda params, x, state: scan(params, x, state)[0])
 
     def backward(residual: Any, dh: Any) -> Any:
         params, x, before, new, saved = residual
@@ -99,7 +98,7 @@ def _gradients(jax: Any, case: Case, unroll: int) -> Callable[..., Any]:
     return lambda params, x, state, dh: jax.vjp(run, params, x, state)[1](dh)
 
 
-def _cell(jax: Any, case: Case) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+def _cell(jax: Any, case: Case) -> Cell:
     """A step forward, what errors are multiplied by (of all steps at once), and a step back without its product.
 
     A step back returns the errors of W h, those of the candidate gate of U x where they differ, and the errors of the old
@@ -108,7 +107,7 @@ def _cell(jax: Any, case: Case) -> tuple[Callable[..., Any], Callable[..., Any],
     return {"rnn": _rnn, "gru": _gru, "lstm": _lstm}[case.cell](jax, case.H)
 
 
-def _rnn(jax: Any, H: int) -> Any:
+def _rnn(jax: Any, H: int) -> Cell:
     def ahead(a: Any, wh: Any, old: Any, params: Any) -> Any:
         return (jax.numpy.tanh(a + wh),), None
 
@@ -121,7 +120,7 @@ def _rnn(jax: Any, H: int) -> Any:
     return ahead, factors, back
 
 
-def _gru(jax: Any, H: int) -> Any:
+def _gru(jax: Any, H: int) -> Cell:
     jnp = jax.numpy
 
     def ahead(a: Any, wh: Any, old: Any, params: Any) -> Any:
@@ -142,7 +141,7 @@ def _gru(jax: Any, H: int) -> Any:
     return ahead, factors, back
 
 
-def _lstm(jax: Any, H: int) -> Any:
+def _lstm(jax: Any, H: int) -> Cell:
     jnp = jax.numpy
 
     def ahead(a: Any, wh: Any, old: Any, params: Any) -> Any:

@@ -72,9 +72,29 @@ class OursSide(Side):
 
 
 PEERS: dict[str, Callable[[int | None], Side]] = {
-    "numpy": NumpyPeer, "numpy-buffers": NumpyBuffersPeer, "numba": NumbaPeer, "torch": TorchPeer, "torch-function": TorchFunctionPeer,
-    "jax": JaxPeer, "jax-vjp": JaxVjpPeer, "paddle": PaddlePeer}
+    "numpy": NumpyPeer, "numpy-buffers": NumpyBuffersPeer, "numba": NumbaPeer, "torch": TorchPeer,
+    "torch-function": TorchFunctionPeer, "jax": JaxPeer, "jax-vjp": JaxVjpPeer, "paddle": PaddlePeer}
 """The peers by name. Constructing one that is not installed raises ImportError."""
+
+
+def assert_equal_gradients(case: Case, side: str, found: dict[str, Array], expected: dict[str, Array]) -> None:
+    """Compares the gradients of a side with those of the plain NumPy loop in float64.
+
+    Raises
+    ------
+    AssertionError
+        If a gradient is missing, has another shape or dtype, or is off by more than ``TOLERANCE``.
+    """
+    who = f"{case.name}: {side}"
+    if found.keys() != expected.keys():
+        raise AssertionError(f"{who} gives gradients of {sorted(found)}, expected {sorted(expected)}")
+    for name, want in expected.items():
+        got = found[name]
+        if got.shape != want.shape or got.dtype != case.dtype:
+            raise AssertionError(f"{who}, d{name}: expected {want.shape} {case.dtype}, got {got.shape} {got.dtype}")
+        error = float(np.max(np.abs(got - want)) / np.max(np.abs(want)))
+        if not error <= TOLERANCE[case.dtype]:  # a NaN is an error too
+            raise AssertionError(f"{who}, d{name}: off by {error:.1e}, allowed {TOLERANCE[case.dtype]:.0e}")
 
 
 def assert_same_gradients(case: Case, arrays: Arrays, sides: Iterable[Side]) -> None:
@@ -83,21 +103,11 @@ def assert_same_gradients(case: Case, arrays: Arrays, sides: Iterable[Side]) -> 
     Raises
     ------
     AssertionError
-        If a gradient is missing, has another shape or dtype, or is off by more than ``TOLERANCE``.
+        See `assert_equal_gradients`.
     """
     expected = gradients(case, arrays.astype("float64"))
     for side in sides:
-        found = side.gradients(side.run())
-        who = f"{case.name}: {side.name}"
-        if found.keys() != expected.keys():
-            raise AssertionError(f"{who} gives gradients of {sorted(found)}, expected {sorted(expected)}")
-        for name, want in expected.items():
-            got = found[name]
-            if got.shape != want.shape or got.dtype != case.dtype:
-                raise AssertionError(f"{who}, d{name}: expected {want.shape} {case.dtype}, got {got.shape} {got.dtype}")
-            error = float(np.max(np.abs(got - want)) / np.max(np.abs(want)))
-            if not error <= TOLERANCE[case.dtype]:  # a NaN is an error too
-                raise AssertionError(f"{who}, d{name}: off by {error:.1e}, allowed {TOLERANCE[case.dtype]:.0e}")
+        assert_equal_gradients(case, side.name, side.gradients(side.run()), expected)
 
 
 def checked_setup(side: Side, case: Case) -> Side:
@@ -120,4 +130,5 @@ def checked_setup(side: Side, case: Case) -> Side:
     assert_same_gradients(tiny, arrays, [side])
     side.setup(case, case.arrays())
     side.run()
+    side.tune()
     return side

@@ -29,6 +29,7 @@ class Side(Protocol):
 
     def tune(self) -> None:
         """Chooses the fastest of several forms, of a side that has several."""
+        return None
 
     def run(self) -> Any:
         """One forward and one backward pass, complete when it returns."""

@@ -7,6 +7,7 @@ to do in pickles on its standard input, and ends when that closes, whatever has 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -16,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .cases import Array, Case
 from .host import Host
 from .peers import OURS, PEERS, OursSide
 
@@ -38,10 +38,11 @@ class Worker:
         self.name = name
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fastbptt.bench.worker", name, str(threads or 0)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "fastbptt.bench.worker", name, str(threads or 0)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path, **(environment or {})})
         try:
-            self._receive()
+            self.result()
         except BaseException:
             self.close()
             raise
@@ -51,56 +52,34 @@ class Worker:
         """Of the process."""
         return self._process.pid
 
-    def send(self, method: str, *arguments: Any) -> None:
-        """Has the process call a method of its host; `receive` waits for the result."""
+    def begin(self, method: str, *arguments: Any) -> None:
+        """Has the process call a method of its host; `result` waits for what it returns."""
         assert self._process.stdin is not None
-        pickle.dump((method, arguments), self._process.stdin)
-        self._process.stdin.flush()
+        try:
+            pickle.dump((method, arguments), self._process.stdin)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
 
-    def receive(self) -> Any:
+    def result(self) -> Any:
         """What the method returned, or raised."""
-        return self._receive()
-
-    def _receive(self) -> Any:
         assert self._process.stdout is not None
         try:
             result, error = pickle.load(self._process.stdout)
         except EOFError:
-            status = self._process.wait()
-            raise RuntimeError(f"{self.name}: its process ended with status {status}; leave this side out to go on") from None
+            raise self._ended() from None
         if error is not None:
             raise error
         return result
 
-    def _call(self, method: str, *arguments: Any) -> Any:
-        self.send(method, *arguments)
-        return self._receive()
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Both."""
+        self.begin(method, *arguments)
+        return self.result()
 
-    def supports(self, case: Case) -> bool:
-        """Whether the side has a recipe for the case."""
-        return bool(self._call("supports", case))
-
-    def setup(self, case: Case) -> None:
-        """Prepares a case, compilation included."""
-        self._call("setup", case)
-
-    def tune(self) -> str:
-        """Chooses the fastest form of the side, and says which in words."""
-        return str(self._call("tune"))
-
-    def gradients(self) -> dict[str, Array]:
-        """Of one more run."""
-        found: dict[str, Array] = self._call("gradients")
-        return found
-
-    def turn(self, calls: int, warm: bool) -> float:
-        """Seconds of one call, as the mean of ``calls``."""
-        return float(self._call("turn", calls, warm))
-
-    def window(self, start: float, seconds: float) -> list[float]:
-        """Calls one after the other, from ``start`` for so many seconds; seconds of each."""
-        taken: list[float] = self._call("window", start, seconds)
-        return taken
+    def _ended(self) -> RuntimeError:
+        status = self._process.wait()
+        return RuntimeError(f"{self.name}: its process ended with status {status}; leave this side out to go on")
 
     def close(self) -> None:
         """Ends the process at once: it has nothing to save."""
@@ -152,7 +131,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)      # Ctrl-C is answered by the process that started this one
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.argv[1], int(sys.argv[2]) or None, sys.stdin.buffer, results)
+    with contextlib.suppress(BrokenPipeError):      # whoever started this process is gone
+        serve(sys.argv[1], int(sys.argv[2]) or None, sys.stdin.buffer, results)
     os._exit(0)      # without waiting for the threads of any library
 
 
