@@ -77,7 +77,9 @@ class Report:
 
     def caption(self) -> str:
         """One sentence on how to read the figures."""
-        each = "each side with the better of 1 thread and all cores" if self.threads is None else f"{self.threads} thread(s)"
+        each = "all cores" if self.threads is None else f"{self.threads} thread(s)"
+        if self.threads is None and any(timing.how for result in self.results for timing in result.timings):
+            each = "each side with the better of 1 thread and all cores"
         left_out = "".join(f"; {name} left out" for name in self.missing)
         return f"Forward + backward, median ms, {each}. {describe(self.machine, self.product_gflops)}{left_out}."
 
