@@ -14,9 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from fastbptt.bench.busy_report import BusyReport
@@ -226,8 +226,7 @@ def roofline_table() -> str:
     return "\n".join(printed("benchmarks.roofline", str(file_of(runs()[0]))))
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Where a table stands, and what writes it; ``measure`` comes first and writes a file, from which it is written."""
 
     document: Path
