@@ -162,7 +162,8 @@ def read_busy(path: Path) -> BusyReport:
     situations = ("alone", "one", "three", "two")
     timings = tuple(BusyTiming(t["case"], t["side"], t["threads"], t["how"], *(Calls(**t[s]) for s in situations))
                     for t in data["timings"])
-    return BusyReport(data["machine"], data["missing"], data["product_gflops"], tuple(Case(**c) for c in data["cases"]), timings)
+    cases = tuple(Case(**c) for c in data["cases"])
+    return BusyReport(data["machine"], data["missing"], data["product_gflops"], data["seconds"], cases, timings)
 
 
 def read_report(path: Path) -> Report:

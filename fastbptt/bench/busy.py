@@ -166,7 +166,7 @@ def run_busy(
             if variant.side == OURS:
                 raise
             missing[variant.side] = str(error)
-    return BusyReport(machine(t.side for t in timings), missing, product, tuple(cases), _fastest(timings))
+    return BusyReport(machine(t.side for t in timings), missing, product, seconds, tuple(cases), _fastest(timings))
 
 
 def _all_cases(

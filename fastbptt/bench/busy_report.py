@@ -55,6 +55,8 @@ class BusyReport:
     machine: dict[str, str]
     missing: dict[str, str]
     product_gflops: dict[str, float]
+    seconds: float
+    """For each figure."""
     cases: tuple[Case, ...]
     timings: tuple[BusyTiming, ...]
 
@@ -68,7 +70,7 @@ class BusyReport:
         return (
             "Alone: median ms of forward + backward. Beside one and three busy processes: the median as a multiple of that, and "
             "in brackets the longest call. Two at once: the work that two processes do together, as a multiple of what one does "
-            "alone. "
+            f"alone. {self.seconds:g} s for each figure. "
             f"{describe(self.machine, self.product_gflops)}{left_out}."
         )
 

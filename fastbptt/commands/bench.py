@@ -77,4 +77,4 @@ def run(arguments: argparse.Namespace) -> None:
         with replacing(arguments.out) as file:
             file.write(report.to_json().encode())
     elif isinstance(report, Report):
-        report.plot(arguments.out)
+        report.by_package().plot(arguments.out)

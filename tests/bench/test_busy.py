@@ -131,7 +131,7 @@ def test_run_takes_every_side_with_one_thread_and_all_cores(monkeypatch):
     assert [step[:2] for step in steps] == [(k, 4) for k in range(4)] and CASE.name in steps[0][2]
     assert all(calls.count >= 3 and calls.worst >= calls.median > 0 for t in found.timings for calls in (t.one, t.three, t.two))
     one = busy.run_busy([CASE], [], threads=1, seconds=0.02)
-    assert [t.threads for t in one.timings] == [1]
+    assert [t.threads for t in one.timings] == [1] and one.seconds == 0.02
 
 
 def test_a_missing_peer_is_named(monkeypatch):
@@ -157,14 +157,14 @@ def report():
     calls = Calls(1e-3, 3e-3, 10, 1e-2)
     timings = tuple(BusyTiming(CASE.name, side, 1, "1 thread", calls, calls, calls, calls) for side in ("fastbptt", "torch"))
     where = {"cpu": "a CPU", "cores": "2", "vectors": "AVX2, 8 float32 lanes"}
-    return BusyReport(where, {"jax": "no"}, {"float32": 100.0}, (CASE,), timings)
+    return BusyReport(where, {"jax": "no"}, {"float32": 100.0}, 0.5, (CASE,), timings)
 
 
 def test_report_as_markdown_json_and_table():
     lines = report().markdown().splitlines()
     assert lines[0] == f"| {CASE.name} | alone ms | beside one | beside three | two at once |"
     assert lines[2] == "| fastbptt, 1 thread | 1.00 | 1.00 (3.0) | 1.00 (3.0) | 2.00 |"
-    assert "a CPU, 2 cores, AVX2, 8 float32 lanes" in lines[-1] and "jax left out" in lines[-1]
+    assert "0.5 s for each" in lines[-1] and "a CPU, 2 cores, AVX2, 8 float32 lanes" in lines[-1] and "jax left out" in lines[-1]
     assert json.loads(report().to_json())["timings"][0]["together"] == pytest.approx(2)
     console = pytest.importorskip("rich.console").Console(width=80, record=True, file=io.StringIO())
     console.print(report().table())
