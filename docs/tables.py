@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from fastbptt.bench.busy_report import BusyReport
+    from fastbptt.bench.cases import Case
     from fastbptt.bench.report import Report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,8 +66,9 @@ def progress(name: str) -> Callable[[int, int, str], None]:
     return tell
 
 
-# The shape of each size class that is shown unfolded, (T, B, I, H): 30 rows, of which the README has the 15 in float32.
+# The shapes that are shown unfolded, (T, B, I, H), and those of them that the README has, in float32.
 SHOWN = {(100, 1, 64, 128), (100, 16, 64, 64), (100, 32, 256, 256), (100, 12, 100, 100), (40, 40, 300, 640)}
+IN_README = {(100, 1, 64, 128), (100, 16, 64, 64), (40, 40, 300, 640)}
 
 
 def measure_bench(quick: bool) -> None:
@@ -76,7 +78,7 @@ def measure_bench(quick: bool) -> None:
 
     cases = select(dtypes=("float32",) if quick else ("float32", "float64"))
     if quick:
-        cases = tuple(case for case in cases if (case.T, case.B, case.I, case.H) in SHOWN)
+        cases = tuple(case for case in cases if shape_of(case) in SHOWN)
     report = run_bench(cases, seconds_per_case=0.3 if quick else 2.0, progress=progress("bench"))
     file_of(report).write_text(report.to_json() + "\n", encoding="utf-8")
 
@@ -92,11 +94,6 @@ def runs() -> list[Report]:
     return sorted(found, key=lambda report: -int(report.machine["vectors"].split()[1]))
 
 
-def bench_table() -> str:
-    """Forward and backward beside the peers, on the CPU with the widest vectors."""
-    return bench_markdown(runs()[0])
-
-
 def bench_markdown(report: Report) -> str:
     """A sentence about all cases, one case of each size by library, and the whole table folded, with every side."""
     fold = f"<details><summary>All {len(report.results)} cases, and every side</summary>"
@@ -104,19 +101,14 @@ def bench_markdown(report: Report) -> str:
     return "\n\n".join(part.strip() for part in parts)
 
 
+def shape_of(case: Case) -> tuple[int, ...]:
+    """(T, B, I, H)."""
+    return case.T, case.B, case.I, case.H
+
+
 def shown(report: Report) -> Report:
     """The report with one case of each size, two of the odd ones."""
-    return replace(report, results=tuple(r for r in report.results if (r.case.T, r.case.B, r.case.I, r.case.H) in SHOWN))
-
-
-def speeds_table() -> str:
-    """The README's excerpt of the same run."""
-    return speeds_markdown(runs()[0])
-
-
-def cpus_table() -> str:
-    """The last run on each kind of CPU, side by side."""
-    return cpus_markdown(runs())
+    return replace(report, results=tuple(r for r in report.results if shape_of(r.case) in SHOWN))
 
 
 def cpus_markdown(reports: Sequence[Report]) -> str:
@@ -148,11 +140,6 @@ def measure_busy(quick: bool) -> None:
     BUSY.write_text(report.to_json() + "\n", encoding="utf-8")
 
 
-def busy_table() -> str:
-    """The last run beside busy processes."""
-    return read_busy(BUSY).markdown()
-
-
 def read_busy(path: Path) -> BusyReport:
     """The run that `BusyReport.to_json` wrote, without the figures that are derived from the others."""
     from fastbptt.bench.busy_report import BusyReport, BusyTiming, Calls
@@ -179,15 +166,16 @@ def read_report(path: Path) -> Report:
 
 
 def speeds_markdown(report: Report) -> str:
-    """The float32 cases that are shown: milliseconds of every library, and how many times as long as ours the best takes."""
-    excerpt = replace(report, results=tuple(r for r in shown(report).results if r.case.dtype == "float32")).by_package()
-    head = ["cell", "T", "B", "I", "H", *(f"{side} ms" for side in excerpt.sides), "best peer / ours"]
+    """Float32 cases: milliseconds of every library, and how many times as long as ours the best takes."""
+    results = tuple(r for r in report.results if r.case.dtype == "float32" and shape_of(r.case) in IN_README)
+    excerpt = replace(report, results=results).by_package()
+    head = ["case", *(f"{side} ms" for side in excerpt.sides), "best peer / ours"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for result in excerpt.results:
-        case, times = result.case, (result.seconds(side) for side in excerpt.sides)
-        figures = [case.cell.upper(), *map(str, (case.T, case.B, case.I, case.H))]
-        figures += ["–" if seconds is None else f"{1e3 * seconds:#.3g}".rstrip(".") for seconds in times]
-        lines.append([*figures, "–" if result.ratio is None else f"{result.ratio:.2f}"])
+        times = [result.seconds(side) for side in excerpt.sides]
+        figures = ["–" if seconds is None else f"{1e3 * seconds:#.3g}".rstrip(".") for seconds in times]
+        case = "-".join((result.case.cell.upper(), *map("{}{}".format, "TBIH", shape_of(result.case))))
+        lines.append([case, *figures, "–" if result.ratio is None else f"{result.ratio:.2f}"])
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{report.summary()}\n\n{rows}\n\n{report.caption()}"
 
@@ -250,11 +238,11 @@ TABLES = {
     "sizes": Table(PERFORMANCE, table_of("benchmarks.sizes"), bare=True),
     "crossover": Table(PERFORMANCE, table_of("benchmarks.crossover"), bare=True),
     "claims": Table(PERFORMANCE, claims_table, bare=True),
-    "bench": Table(PERFORMANCE, bench_table, measure_bench, short=True, files=True),
-    "speeds": Table(README, speeds_table, short=True, files=True),
-    "cpus": Table(PERFORMANCE, cpus_table, short=True, files=True),
+    "bench": Table(PERFORMANCE, lambda: bench_markdown(runs()[0]), measure_bench, short=True, files=True),
+    "speeds": Table(README, lambda: speeds_markdown(runs()[0]), short=True, files=True),
+    "cpus": Table(PERFORMANCE, lambda: cpus_markdown(runs()), short=True, files=True),
     "roofline": Table(PERFORMANCE, roofline_table, short=True, bare=True),
-    "busy": Table(PERFORMANCE, busy_table, measure_busy, short=True, files=True),
+    "busy": Table(PERFORMANCE, lambda: read_busy(BUSY).markdown(), measure_busy, short=True, files=True),
     "demo": Table(PERFORMANCE, demo_table, bare=True),
     "suites": Table(CORRECTNESS, suites_table),
 }
