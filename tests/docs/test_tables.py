@@ -144,3 +144,29 @@ def test_tables_are_those_of_the_last_run(name):
     table = tables.TABLES[name]
     text = table.document.read_text(encoding="utf-8")
     assert tables.rewrite(text, name, table.write()) == text
+
+
+def test_the_short_form_measures_the_cases_that_are_shown(tmp_path, monkeypatch):
+    asked = []
+    where = {"cpu": "a CPU", "cores": "2", "vectors": "AVX2, 8 float32 lanes"}
+
+    def bench(cases, seconds_per_case, progress):
+        asked.append((cases, seconds_per_case))
+        return Report(where, None, {}, {"float32": 1.0}, ())
+
+    def busy(cases, seconds, progress):
+        asked.append((cases, seconds))
+        return BusyReport(where, {}, {"float32": 1.0}, seconds, tuple(cases), ())
+
+    monkeypatch.setattr("fastbptt.bench.run.run_bench", bench)
+    monkeypatch.setattr("fastbptt.bench.busy.run_busy", busy)
+    monkeypatch.setattr(tables, "DOCS", tmp_path)
+    monkeypatch.setattr(tables, "BUSY", tmp_path / "busy.json")
+    for quick in (True, False):
+        tables.measure_bench(quick)
+        tables.measure_busy(quick)
+    short, long = asked[:2], asked[2:]
+    assert {tables.shape_of(case) for case in short[0][0]} == tables.SHOWN and {case.dtype for case in short[0][0]} == {"float32"}
+    assert long[0] == (select(dtypes=DTYPES), 2.0) and long[1] == (BUSY_CASES, 1.0)
+    assert short[0][1] < 1 and short[1][1] < 1 and set(short[1][0]) < set(BUSY_CASES)
+    assert tables.runs()[0].machine == where and tables.read_busy(tables.BUSY).seconds == 1.0
