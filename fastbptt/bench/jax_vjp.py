@@ -77,12 +77,11 @@ def _gradients(jax: Any, case: Case, unroll: int) -> Callable[..., Any]:
 
     def backward(residual: Any, dh: Any) -> Any:
         params, x, before, new, saved = residual
-        W = params["W"]
 
         def step(carry: Any, row: Any) -> Any:
             e, k = row
             d_recurrent, d_input, carry = back((carry[0] + e, *carry[1:]), k)
-            return (carry[0] + d_recurrent @ W, *carry[1:]), (d_recurrent, d_input)
+            return (carry[0] + d_recurrent @ params["W"], *carry[1:]), (d_recurrent, d_input)
 
         zero = tuple(jnp.zeros_like(s[0]) for s in before)
         rows = dh, factors(before, new, saved)

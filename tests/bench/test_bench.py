@@ -123,7 +123,7 @@ def test_passes_follow_the_definition(truncation):
     assert found == [(max(1, e - horizon + 1), p + 1, e) for p, e in zip([0, *ends], ends, strict=False)]
 
 
-# ---- rivals
+# ---- peers
 
 
 @pytest.mark.parametrize("truncation", TRUNCATIONS)
