@@ -32,7 +32,7 @@ def shard_sums(sums, shard):
 
 
 class Products(NamedTuple):
-    """The products of the first `filled` rows of δ: with the states and inputs of their steps, and with U, added to `rows` of dx (flat)."""
+    """Products of the first `filled` rows of δ: with the states and inputs of their steps; with U, added to `rows` of dx (flat)."""
 
     sums: Any
     work: Any
