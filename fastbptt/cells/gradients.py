@@ -32,7 +32,7 @@ def shard_sums(sums, shard):
 
 
 class Products(NamedTuple):
-    """Products of the first `filled` rows of δ: with the states and inputs of their steps; with U, added to `rows` of dx (flat)."""
+    """Products of the first `filled` rows of δ: with the states and inputs of their steps; with U, added to `rows` of dx."""
 
     sums: Any
     work: Any
