@@ -48,7 +48,7 @@ class Backward(NamedTuple):
     passes: Any
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def backward_shard(shard, job):
     """All passes of one shard, unit after unit."""
     d = measure(job.params, job.tape, job.initial)
@@ -81,7 +81,7 @@ def backward_shard(shard, job):
                 summed_products(first, stop - 1, total, simd.flat(job.overlap[unit]), targets, shard, work, job, d)
 
 
-@njit
+@njit(once=True)
 def full_passes(begin, end, shard, work, job, d):
     """Full passes begin … end−1, longest first: all at the same step, a pass joins at its end; products over blocks of steps.
 
@@ -108,7 +108,7 @@ def full_passes(begin, end, shard, work, job, d):
             run_shards(block_products, Block(shard, m, w, job), pieces.number, pieces.threads, pieces.parallel_for)
 
 
-@njit
+@njit(once=True)
 def truncated_passes(begin, end, total, low, shard, work, job, d):
     """Passes begin … end−1, longest first: all at the same distance from their ends.
 
@@ -160,13 +160,13 @@ def step_back(begin, n, t, lag, m, work, sums, job, d):
             leave_at_start(passes.sequence[begin + i], i, carry, job.errors.outgoing, d)
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def backward_panels(batch, params, d):
     """The weights as the backward scan reads them."""
     return Panels(pack_input_gradient(batch.x, params, d), pack_backward(params, d))
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes, threads, parallel_for):
     """`scan_backward` without adding up: `sums`, from `empty_sums`, may collect several segments of the steps, last first."""
     d = measure(params, tape, initial)
@@ -179,7 +179,7 @@ def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes
     add_overlap(dx, overlap, passes, d)
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def scan_backward(grads, errors, tape, batch, initial, params, options, passes, threads=1, parallel_for=0):
     """All passes of the errors back through time.
 

@@ -47,7 +47,7 @@ def list_steps(index, rows, lengths, start, stop, B):
     return m
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def forward_shard(shard, job):
     """All steps of one shard's sequences."""
     d = measure(job.params, job.tape, job.initial)
@@ -72,7 +72,7 @@ def load_first(state, i, tape, states, b, dims):
         gather_row(state, i * dims.state_row + k * dims.Hp, dims.Hp, simd.flat(tape[k]), b * dims.H, dims.H)
 
 
-@njit
+@njit(once=True)
 def prepare(piece, block):
     """Working rows of one piece of a block: what does not depend on the state."""
     job, work = block.job, block.work
@@ -89,7 +89,7 @@ def prepare(piece, block):
             add_noise(z, batch.noise, index, count, d)
 
 
-@njit
+@njit(once=True)
 def step_through(rows, lengths, steps, work, job, d):
     """Blocks of `steps` steps: first what does not depend on the state, for all of them, then step after step."""
     w, n = refer(work), rows.size
@@ -150,13 +150,13 @@ def start_tape(tape, initial):
         copy_row(simd.flat(tape[k]), 0, simd.flat(initial[k]), 0, initial[k].size)
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def forward_panels(batch, params, d):
     """The weights as the forward scan reads them."""
     return Panels(pack_inputs(batch.x, params, d), pack_forward(params, d))
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def scan_forward(tape, batch, initial, params, options, threads=1, parallel_for=0):
     """All steps of all sequences.
 

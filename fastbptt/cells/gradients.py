@@ -36,7 +36,7 @@ def unit_products(sums, work, count, dx, rows, job, d):
     input_errors(x, dx, rows, job.panels.inputs, params, work, count, d)
 
 
-@njit
+@njit(once=True)
 def block_products(piece, block):
     """The products of one piece of a block."""
     job, work, m, pieces = block.job, block.work, block.filled, block.job.pieces.number
@@ -52,7 +52,7 @@ def block_products(piece, block):
         unit_products(sums, w, minimum(size, stop - first), simd.flat(job.dx), w.indices, job, d)
 
 
-@njit
+@njit(once=True)
 def summed_products(first, last, total, overlap, targets, shard, work, job, d):
     """The products for the steps of a unit of overlapping passes first … last, whose δ were summed.
 
@@ -74,7 +74,7 @@ def summed_products(first, last, total, overlap, targets, shard, work, job, d):
         step += count
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def empty_sums(passes, batch, params, initial, d):
     """Zero sums of every shard, or of the pieces of a single one."""
     shards = maximum(passes.shards, time_pieces(passes.shards if passes.full else 2, longest_of(batch), d, 1, 0).number)
@@ -95,7 +95,7 @@ def add_sums(grads, sums, tape, batch, initial):
                 add_row(simd.flat(grads.state[k]), 0, sums.initial[s], k * d.B * d.H, d.B * d.H)
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def empty_overlap(passes, dx, d):
     """For every unit of overlapping passes, dx of the steps before its own that they reach."""
     reach = 0

@@ -30,7 +30,7 @@ def _block_gates(params):
     return lambda params: gates
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def pack_forward(params, dims):
     """W, transposed, as panels of K = H rows; the last gate by itself where it has a product of its own."""
     W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
@@ -44,7 +44,7 @@ def pack_forward(params, dims):
     return out
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def pack_backward(params, dims):
     """W as panels of K = gates · Hp rows, zero where padded; the last gate by itself where it has a product of its own."""
     W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent

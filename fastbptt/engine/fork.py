@@ -9,28 +9,22 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any
 
 import numba
-from numba.extending import overload
 
 from .compat import PLAIN
+from .jit import njit
 
 if PLAIN:
     def parallel_for() -> int:
         """0: the calling thread does all."""
         return 0
 
-    def run_shards(function: Any, job: Any, count: int, threads: int, parallel_for: int) -> None:
+    @njit(once=True)
+    def run_shards(function, job, count, threads, parallel_for):
         """function(shard, job) for shard = 0 … count−1, one after the other."""
-
-    # Inlined, as a function that is passed on is an address, and code with addresses in it cannot be kept on disk.
-    @overload(run_shards, inline="always")
-    def _run_shards(function, job, count, threads, parallel_for):
-        def loop(function, job, count, threads, parallel_for):
-            for shard in range(count):
-                function(shard, job)
-        return loop
+        for shard in range(count):
+            function(shard, job)
 else:
     from .compat.threads import parallel_for, run_shards
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 import numba
-from numba import config
+from numba import config, extending
 
 from ..folder import Folders, warn_not_kept
 from ..switches import dispatcher, jit_enabled
@@ -42,14 +42,22 @@ def _always() -> dict[str, Any]:
 _ALWAYS = _always()
 
 
-def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, python: bool, forceinline: bool) -> Any:
-    """A building block, see `jit.njit`: it counts references, and LLVM decides what is inlined."""
-    return dispatcher(f, **flags, **_ALWAYS)
+def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, python: bool, forceinline: bool, once: bool) -> Any:
+    """A building block, see `jit.njit`: it counts references, and LLVM decides what else is inlined.
+
+    Numba optimises and assembles a function together with all that it calls, hence the end of a chain of calls ten deep
+    ten times. So a block that is called `once` becomes part of its caller before types are known. Any other is an overload:
+    that one is compiled once, whatever constants its callers pass, and without a wrapper for Python.
+    """
+    if once or python:
+        return dispatcher(f, inline="always" if once else "never", no_cfunc_wrapper=True, **flags, **_ALWAYS)
+    extending.overload(f, jit_options=overload_options(flags, allocates=allocates), strict=False)(lambda *args: f)
+    return f
 
 
 def overload_options(flags: dict[str, Any], *, allocates: bool) -> dict[str, Any]:
-    """Options with which the implementation of an overload is compiled."""
-    return {**flags, **_ALWAYS}
+    """Options with which the implementation of an overload is compiled: nobody takes its address, which a wrapper would be for."""
+    return {**flags, **_ALWAYS, "no_cfunc_wrapper": True}
 
 
 def kernel(f: Callable[..., Any], flags: dict[str, Any], folders: Folders, *, allocates: bool) -> Any:

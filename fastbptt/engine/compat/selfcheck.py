@@ -60,7 +60,7 @@ def _zeros(ctx, shape, like):
 
 
 def _made(f: Any) -> Any:
-    return compiler.block(f, FLAGS, allocates=False, python=False, forceinline=False)
+    return compiler.block(f, FLAGS, allocates=False, python=False, forceinline=False, once=False)
 
 
 @_made
