@@ -98,7 +98,7 @@ class _Kernel:
             warn_not_kept("no folder can be written")
         for attempt in ("cached", "emptied", "without"):
             try:
-                with _alone_in(self._folder):
+                with _alone_in(self._folder, self.py_func.__name__):
                     self._dispatcher.compile(signature)
                 return
             except numba.NumbaError:
@@ -115,13 +115,13 @@ class _Kernel:
 
 
 @contextmanager
-def _alone_in(folder: Path | None) -> Iterator[None]:
-    """While this process compiles, or reads what was compiled, no other one does."""
+def _alone_in(folder: Path | None, name: str) -> Iterator[None]:
+    """While this process compiles a function of this name, or reads what was compiled, no other one does: they share an index."""
     if folder is None or fcntl is None:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
+    with open(folder / f"{name}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
