@@ -56,7 +56,7 @@ def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, pyth
 
 
 def overload_options(flags: dict[str, Any], *, allocates: bool) -> dict[str, Any]:
-    """Options with which the implementation of an overload is compiled: nobody takes its address, which a wrapper would be for."""
+    """Options with which the implementation of an overload is compiled: without the wrapper for those who take its address."""
     return {**flags, **_ALWAYS, "no_cfunc_wrapper": True}
 
 
