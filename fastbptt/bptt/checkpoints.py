@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arrays import Array, Batch
 from ..cells.time_blocks import TIME_ROWS
-from ..engine.partition import BLOCK_FLOATS, LEAST_ROWS, MAX_SHARDS, MIN_BLOCK_ROWS, shard_count
+from ..engine.partition import BLOCK_FLOATS, MAX_SHARDS, MIN_BLOCK_ROWS
 from ..engine.threads import get_num_threads
 from ..errors import check_budget, refuse_budget
 from .kernels import empty_sums, segment_unit
@@ -46,7 +46,7 @@ def schedule_for(cell: Any, params: list[Any], batch: Batch, memory_budget: Any)
     per_step = per_state = fixed = working = unit = 0
     for i, layer in enumerate(cell.layers):
         inputs = batch if i == 0 else batch._replace(x=_like(T, B, layer.input_size, dtype))
-        passes = plan_passes(batch.lengths, T, FULL, layer.hidden_size)
+        passes = plan_passes(batch.lengths, T, FULL, layer.sizes)
         form, H = layer.form, layer.hidden_size
         handed = 1 if i == 0 else 4          # the error at every step; x with its dropout, and ∂L/∂x
         saved = layer.empty_tape(1, 1, dtype)[form.states].size
@@ -54,7 +54,7 @@ def schedule_for(cell: Any, params: list[Any], batch: Batch, memory_budget: Any)
         per_state += form.states * B * H * dtype.itemsize
         fixed += sum(a.nbytes for a in empty_sums(layer, inputs, passes, dtype)) + sum(a.nbytes for a in params[i])
         working = max(working, _working_bytes(layer, B, T, dtype))
-        unit = max(unit, segment_unit(layer, inputs, shard_count(B, H), dtype))       # powers of two: multiples of each other
+        unit = max(unit, segment_unit(layer, inputs, passes.shards, dtype))       # powers of two: multiples of each other
     return plan_schedule(T, unit, check_budget(memory_budget), per_step, per_state, fixed + working)
 
 
@@ -67,7 +67,7 @@ def _working_bytes(cell: Any, B: int, T: int, dtype: Any) -> int:
     """About the bytes of a scan's own buffers: a block of working rows and of gathered rows for each shard under way."""
     gathered = max(cell.input_size, cell.hidden_size) + 16
     width = (cell.gates + 1) * (cell.hidden_size + 16) + gathered
-    rows = TIME_ROWS if B < 2 * LEAST_ROWS else max(MIN_BLOCK_ROWS, BLOCK_FLOATS // width) * min(MAX_SHARDS, get_num_threads())
+    rows = TIME_ROWS if B == 1 else max(MIN_BLOCK_ROWS, BLOCK_FLOATS // width) * min(MAX_SHARDS, get_num_threads())
     return int(min(rows, T * B) * width * dtype.itemsize)
 
 

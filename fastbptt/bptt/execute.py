@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, Batch, Grads, Passes, read_only
-from ..engine.threads import enter_threads, leave_threads
+from ..arrays import NONE, Array, Batch, Grads, Passes, read_only
+from ..engine.threads import pool_for
 from ..errors import check_array
 from .directions import reverse_batch, reverse_sequences
 from .dropout import draw_mask, dropped
 from .kernels import empty_sums, kernels_of
 from .plan import BACKWARD, FORWARD, RESTORE, SAVE, Action
 
+NO_SUMS = {dtype: (np.empty((0, 0), dtype),) * 3 for dtype in NONE}
 DhFunction = Callable[[int, int, Array], Any]
 
 
@@ -42,25 +43,19 @@ class Scan:
     def forward(self, batch: Batch, arrays: Any) -> None:
         """All steps of a batch into the arrays of a tape; where it is not the first segment, row 0 has the state before it."""
         B = len(batch.lengths)
-        threads, parallel_for = enter_threads(self.cell.row_flops * batch.x.shape[0] * B, B)
-        try:
-            kernels_of(self.cell).forward(tuple(arrays), tuple(batch), self.initial, self.params, tuple(self.cell.options),
-                                          threads, parallel_for)
-        finally:
-            leave_threads(parallel_for)
+        with pool_for(self.cell.row_flops * batch.x.shape[0] * B, B) as pool:
+            kernels_of(self.cell).forward(tuple(arrays), tuple(batch), self.initial, self.params, tuple(self.cell.options), pool)
 
-    def backward(self, run: Run, passes: Passes, sums: Any, grads: Any, errors: Any, clip: float, last: bool) -> None:
-        """All passes over a run, added to the partial sums; with `last` these are added to the gradients."""
+    def backward(self, run: Run, passes: Passes, sums: Any, grads: Any, errors: Any, clip: float, whole: bool,
+                 last: bool) -> None:
+        """All passes over a run: of the whole call, or of a segment, added to `sums`, and with the last one to the gradients."""
         batch, options = run.batch, self.cell.options
         if clip:
             options = options._replace(clip=clip)
         flops = 2 * self.cell.row_flops * batch.x.shape[0] * len(batch.lengths)
-        threads, parallel_for = enter_threads(flops, len(passes.sequence))
-        try:
+        with pool_for(flops, len(passes.sequence)) as pool:
             kernels_of(self.cell).backward(sums, grads, errors, tuple(run.arrays), tuple(batch), self.initial, self.params,
-                                           tuple(options), tuple(passes), (last, threads, parallel_for))
-        finally:
-            leave_threads(parallel_for)
+                                           tuple(options), tuple(passes), (whole, last, pool))
 
 
 def scans_of(cell: Any, params: Any, initial: Any) -> list[Scan]:
@@ -192,11 +187,12 @@ class Execution:
     def _scan_back(self, k: int, passes: Passes, dx: Array, dh: Array, first: bool, last: bool) -> None:
         """One scan: sums begin with the first segment that is gone back through, and are added up with the last."""
         scan, run = self.scans[k], self.runs[k]
+        whole = first and last
         if first:
-            self.sums[k] = empty_sums(scan.cell, run.batch, passes, scan.dtype)
+            self.sums[k] = NO_SUMS[scan.dtype] if whole else empty_sums(scan.cell, run.batch, passes, scan.dtype)
         outgoing = self.dstate[k] if last else tuple([np.zeros_like(a) for a in scan.initial])
         errors = (dh, self.dfinal[k] if first else self.carry[k], outgoing)
-        scan.backward(run, passes, self.sums[k], (self.dparams[k], dx, self.dstate[k]), errors, self.clip, last)
+        scan.backward(run, passes, self.sums[k], (self.dparams[k], dx, self.dstate[k]), errors, self.clip, whole, last)
         self.carry[k] = outgoing
 
     def gradients(self) -> Grads:

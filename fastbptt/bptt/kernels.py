@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import NONE, Array, Batch, Errors, Grads, Options, Passes
-from ..cells.backward import scan_segment
+from ..cells.backward import scan_backward, scan_segment
 from ..cells.buffers import Sums, dims_of, input_sum_size, state_sum_size
 from ..cells.form import FORMS
 from ..cells.forward import scan_forward, start_tape
@@ -24,7 +24,7 @@ class Kernels(NamedTuple):
     forward: Any
     """Row 0 of the tape becomes the initial state, unless the arrays begin after step `batch.start` > 0: then it is given."""
     backward: Any
-    """Adds a segment of the steps to `sums`, and with `last` these to the gradients."""
+    """All steps at once; or a segment of them into `sums`, and with the `last` one these into the gradients."""
 
 
 def kernels_of(cell: Any) -> Kernels:
@@ -37,22 +37,28 @@ def _kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels
     """The entry points for the tuples of a cell."""
 
     @kernel(allocates=False)
-    def forward_kernel(tape, batch, initial, params, options, threads, parallel_for):
+    def forward_kernel(tape, batch, initial, params, options, pool):
         saved, first, given = named(tape, tape_type), named(initial, state_type), named(batch, Batch)
         if given.start == 0:
             start_tape(saved, first)
-        scan_forward(saved, given, first, named(params, params_type), named(options, Options), threads, parallel_for)
+        scan_forward(saved, given, first, named(params, params_type), named(options, Options), pool)
 
     @kernel(allocates=False)
     def backward_kernel(sums, grads, errors, tape, batch, initial, params, options, passes, call):
         dparams, dx, dstate = grads
         dh, incoming, outgoing = errors
-        last, threads, parallel_for = call
-        saved, first, given, parts = named(tape, tape_type), named(initial, state_type), named(batch, Batch), named(sums, Sums)
-        scan_segment(parts, dx, Errors(dh, named(incoming, state_type), named(outgoing, state_type)), saved, given, first,
-                     named(params, params_type), named(options, Options), named(passes, Passes), threads, parallel_for)
-        if last:
-            add_sums(Grads(named(dparams, params_type), dx, named(dstate, state_type)), parts, saved, given, first)
+        whole, last, pool = call
+        saved, first, given = named(tape, tape_type), named(initial, state_type), named(batch, Batch)
+        found = Grads(named(dparams, params_type), dx, named(dstate, state_type))
+        sent = Errors(dh, named(incoming, state_type), named(outgoing, state_type))
+        weights, chosen, way = named(params, params_type), named(options, Options), named(passes, Passes)
+        if whole:
+            scan_backward(found, sent, saved, given, first, weights, chosen, way, pool)
+        else:
+            parts = named(sums, Sums)
+            scan_segment(parts, dx, sent, saved, given, first, weights, chosen, way, pool)
+            if last:
+                add_sums(found, parts, saved, given, first)
 
     return Kernels(forward_kernel, backward_kernel)
 
@@ -69,7 +75,7 @@ def cell_dims(cell: Any, T: int, B: int, dtype: Any) -> Any:
 def segment_unit(cell: Any, batch: Batch, shards: int, dtype: Any) -> int:
     """What the steps of a segment have to be a multiple of, for the same bits as without segments."""
     d = cell_dims(cell, batch.x.shape[0], batch.x.shape[1], dtype)
-    return int(block_steps(time_pieces(shards, longest_of(batch), d, 1, 0), (d.B + shards - 1) // shards, d))
+    return int(block_steps(time_pieces(shards, longest_of(batch), d, 0), (d.B + shards - 1) // shards, d))
 
 
 @lru_cache(maxsize=64)
@@ -79,13 +85,13 @@ def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bo
     form, like = FORMS[params_type], NONE[dtype]
     lay, Hp = form.layout, padded(hidden, like)
     if longest:
-        shards = time_pieces(1, longest, dims_of(longest, B, inputs, hidden, form.states, lay.columns, like), 1, 0).number
+        shards = time_pieces(1, longest, dims_of(longest, B, inputs, hidden, form.states, lay.columns, like), 0).number
     return ((shards, input_sum_size(lay.input_columns, inputs, Hp, ids, like)),
             (shards, state_sum_size(lay.recurrent, form.extra_count, Hp)), (shards, form.states * B * hidden * resets))
 
 
 def empty_sums(cell: Any, batch: Batch, passes: Passes, dtype: Any) -> tuple[Array, ...]:
-    """Zero partial sums for the backward scans over a batch."""
+    """Zero partial sums for the backward scans over the segments of a batch."""
     longest = longest_of(batch) if passes.full and passes.shards == 1 else 0
     shapes = _sum_shapes(cell.params_type, cell.input_size, cell.hidden_size, dtype, batch.x.ndim == 2, len(batch.lengths),
                          passes.shards, longest, batch.resets.size > 0)

@@ -6,10 +6,11 @@ from functools import lru_cache
 import numpy as np
 
 from ..arrays import Array, Passes, longest_first
-from ..cells.time_blocks import PASS_ROWS
-from ..engine.partition import MAX_SHARDS, shard_count
+from ..cells.time_blocks import PASS_ROWS, shard_rows
+from ..engine.partition import MAX_SHARDS, SHARD_ROWS, most_shards, power_of_two, shard_count
 from .truncation import Truncation, passes_by_sequence, passes_of_all
 
+Sizes = tuple[int, int, int]
 KEPT_PASSES = 2**14      # of the largest plan that is kept for the next call, half a megabyte
 
 
@@ -20,18 +21,23 @@ def _in_units(rows: Array, unit: Array, shards: int | None = None, full: bool = 
     """
     order = np.lexsort((rows[:, 3] - rows[:, 1], unit))
     bounds = np.append(0, np.cumsum(np.bincount(unit)))
-    units = bounds.size - 1
+    if shards is None:
+        shards = power_of_two(min(bounds.size - 1, most_shards(int((rows[:, 1] - rows[:, 3]).sum()))))
     sequence, end, previous, stop = np.ascontiguousarray(rows[order].T, np.int64)
-    return Passes(sequence, end, previous, stop, bounds, min(MAX_SHARDS, units) if shards is None else shards, full, overlap)
+    return Passes(sequence, end, previous, stop, bounds, shards, full, overlap)
 
 
-def _full(lengths: Array, start: int, T: int, hidden: int) -> Passes:
-    """One pass for every sequence, dealt out longest first: a unit for every shard. The T steps may begin after step `start`."""
+def _full(lengths: Array, start: int, T: int, sizes: Sizes) -> Passes:
+    """One pass for every sequence, a unit for every shard, as `shard_rows` has it. The T steps may begin after step `start`."""
     order = longest_first(lengths)
-    shards = shard_count(order.size, hidden)
+    shards = shard_count(order.size, int(lengths.max()), *sizes)
     rows = np.zeros((order.size, 4), np.int64)
     rows[:, 0], rows[:, 1] = order, np.clip(lengths[order] - start, 0, T)
-    return _in_units(rows, np.arange(order.size) % shards, shards, full=True)
+    unit = np.empty(order.size, np.int64)
+    for shard in range(shards):
+        first, by, count = shard_rows(shard, shards, order.size, bool(lengths.min() == lengths.max()))
+        unit[first:first + by * count:by] = shard
+    return _in_units(rows, unit, shards, full=True)
 
 
 def _chunks(lengths: Array, truncation: Truncation, separate: bool) -> Passes:
@@ -42,7 +48,7 @@ def _chunks(lengths: Array, truncation: Truncation, separate: bool) -> Passes:
     """
     k = truncation.horizon
     chunks = max(1, int(lengths.max()) // k)
-    together = max(1, min(PASS_ROWS // lengths.size, chunks // MAX_SHARDS))
+    together = max(1, min(PASS_ROWS // lengths.size, max(-(-SHARD_ROWS // lengths.size), chunks // MAX_SHARDS)))
     rows = passes_of_all(lengths, truncation, separate)
     sequence, previous = rows[:, 0], rows[:, 2]
     last = np.maximum(1, lengths[sequence] // k) - 1
@@ -64,17 +70,18 @@ def _overlapping(lengths: Array, truncation: Truncation, separate: bool) -> Pass
 
 
 @lru_cache(maxsize=16)
-def _planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, hidden: int, separate: bool) -> Passes:
+def _planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, sizes: Sizes, separate: bool) -> Passes:
     """`plan_passes` by what it depends on."""
     steps, truncation = np.frombuffer(lengths, np.int64), Truncation(horizon, stride)
     longest = int(steps.max())
     if truncation.horizon >= longest and (truncation.stride >= longest or not separate):
-        return _full(steps, start, T, hidden)
+        return _full(steps, start, T, sizes)
     plan = _chunks if truncation.stride == truncation.horizon else _overlapping
     return plan(steps, truncation, separate)
 
 
-def plan_passes(lengths: Array, T: int, truncation: Truncation, hidden: int, separate: bool = False, start: int = 0) -> Passes:
+def plan_passes(lengths: Array, T: int, truncation: Truncation, sizes: Sizes, separate: bool = False,
+                start: int = 0) -> Passes:
     """The passes of one scan, their units and shards; small plans are kept for the next call.
 
     Parameters
@@ -83,13 +90,13 @@ def plan_passes(lengths: Array, T: int, truncation: Truncation, hidden: int, sep
     T : int
         Steps of the arrays. Full BPTT may be cut into segments, whose arrays begin after step `start`; truncated may not.
     truncation : Truncation
-    hidden : int
-        H, which decides how many rows make a shard worth while.
+    sizes : (gates, I, H)
+        Of the cell: they decide how many rows make a shard worth while.
     separate : bool
         Passes that all reach step 1 add up to a single one, unless what they carry is clipped: then they stay separate.
     """
     plan = _planned if T * lengths.size // truncation.stride <= KEPT_PASSES else _planned.__wrapped__
-    return plan(lengths.tobytes(), start, T, truncation.horizon, truncation.stride, hidden, separate)
+    return plan(lengths.tobytes(), start, T, truncation.horizon, truncation.stride, sizes, separate)
 
 
 def forget_plans() -> None:
@@ -97,15 +104,15 @@ def forget_plans() -> None:
     _planned.cache_clear()
 
 
-def passes_of_group(rows: Array, hidden: int) -> Passes:
+def passes_of_group(rows: Array, sizes: Sizes) -> Passes:
     """Passes (n, 4) no two of which share a step, in equal units."""
     n = len(rows)
-    shards = shard_count(n, hidden)
+    shards = shard_count(n, int((rows[:, 1] - rows[:, 3]).max()), *sizes)
     units = max(shards, -(-n // PASS_ROWS))
     return _in_units(rows, np.arange(n) * units // n, shards)
 
 
-def joint_passes(lengths: Array, truncation: Truncation, hidden: list[int], separate: bool) -> list[list[Passes]]:
+def joint_passes(lengths: Array, truncation: Truncation, sizes: list[Sizes], separate: bool) -> list[list[Passes]]:
     """Truncated passes of the joint state of several layers: for each group of ends the passes of every layer.
 
     The error of a pass is injected into the lower layers at all steps of its window, not only at those between its end and
@@ -115,7 +122,7 @@ def joint_passes(lengths: Array, truncation: Truncation, hidden: list[int], sepa
     for rows in truncation.groups(lengths, separate):
         lower = rows.copy()
         lower[:, 2] = lower[:, 3]
-        found.append([passes_of_group(lower, H) for H in hidden[:-1]] + [passes_of_group(rows, hidden[-1])])
+        found.append([passes_of_group(lower, own) for own in sizes[:-1]] + [passes_of_group(rows, sizes[-1])])
     return found
 
 

@@ -37,7 +37,7 @@ class Action(NamedTuple):
 
 def full_back(cell: Any, lengths: Array, start: int, stop: int) -> Action:
     """Full BPTT of one segment."""
-    return Action(BACKWARD, start, stop, [plan_passes(lengths, stop - start, FULL, own.hidden_size, start=start)
+    return Action(BACKWARD, start, stop, [plan_passes(lengths, stop - start, FULL, own.sizes, start=start)
                                           for own in cell.scans])
 
 
@@ -50,9 +50,9 @@ def plan_backward(cell: Any, lengths: Array, T: int, truncation: Truncation, cli
     longest = lengths.max()
     covered = truncation.horizon >= longest and (not clipped or truncation.stride >= longest)
     if len(layers) > 1 and not covered:
-        hidden = [layer.hidden_size for layer in layers]
-        return [Action(BACKWARD, 0, T, passes) for passes in joint_passes(lengths, truncation, hidden, clipped)]
-    return [Action(BACKWARD, 0, T, [plan_passes(lengths, T, truncation, layer.hidden_size, clipped) for layer in layers])]
+        sizes = [layer.sizes for layer in layers]
+        return [Action(BACKWARD, 0, T, passes) for passes in joint_passes(lengths, truncation, sizes, clipped)]
+    return [Action(BACKWARD, 0, T, [plan_passes(lengths, T, truncation, layer.sizes, clipped) for layer in layers])]
 
 
 def plan_checkpoints(schedule: Schedule, T: int) -> Iterator[Action]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..engine import simd
-from ..engine.fork import run_shards
+from ..engine.pool import run_pieces
 from ..engine.jit import njit
 from ..engine.panels import add_row, padded
 from ..engine.partition import block_rows
@@ -105,7 +105,7 @@ def full_passes(begin, end, shard, work, job, d):
                     n += 1
                 step_back(first, n, t, 0, m, w, sums, job, d)
                 m += n
-            run_shards(block_products, Block(shard, m, w, job), pieces.number, pieces.threads, pieces.parallel_for)
+            run_pieces(block_products, Block(shard, m, w, job), pieces.number, pieces.pool)
 
 
 @njit(once=True)
@@ -167,20 +167,20 @@ def backward_panels(batch, params, d):
 
 
 @njit(allocates=True, once=True)
-def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes, threads, parallel_for):
+def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes, pool):
     """`scan_backward` without adding up: `sums`, from `empty_sums`, may collect several segments of the steps, last first."""
     d = measure(params, tape, initial)
     panels = backward_panels(batch, params, d)
     overlap = empty_overlap(passes, dx, d)
-    pieces = time_pieces(passes.shards if passes.full else 2, longest_of(batch), d, threads, parallel_for)
+    pieces = time_pieces(passes.shards if passes.full else 2, longest_of(batch), d, pool)
     pass_through(errors.incoming, errors.outgoing, batch, d)
-    run_shards(backward_shard, Backward(sums, overlap, pieces, panels, dx, errors, tape, batch, initial, params, options, passes),
-               passes.shards, threads, parallel_for)
+    run_pieces(backward_shard, Backward(sums, overlap, pieces, panels, dx, errors, tape, batch, initial, params, options, passes),
+               passes.shards, pool)
     add_overlap(dx, overlap, passes, d)
 
 
 @njit(allocates=True, once=True)
-def scan_backward(grads, errors, tape, batch, initial, params, options, passes, threads=1, parallel_for=0):
+def scan_backward(grads, errors, tape, batch, initial, params, options, passes, pool=0):
     """All passes of the errors back through time.
 
     Parameters
@@ -192,9 +192,9 @@ def scan_backward(grads, errors, tape, batch, initial, params, options, passes, 
         As `scan_forward` left them.
     passes : Passes
         From `fastbptt.bptt.passes.plan_passes`.
-    threads, parallel_for : int
+    pool : int
         As for `scan_forward`.
     """
     sums = empty_sums(passes, batch, params, initial, measure(params, tape, initial))
-    scan_segment(sums, grads.x, errors, tape, batch, initial, params, options, passes, threads, parallel_for)
+    scan_segment(sums, grads.x, errors, tape, batch, initial, params, options, passes, pool)
     add_sums(grads, sums, tape, batch, initial)

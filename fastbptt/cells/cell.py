@@ -49,6 +49,11 @@ class Cell:
         """FLOPs of one step of one sequence: its products with W and with U."""
         return 2 * self.gates * self.hidden_size * (self.hidden_size + self.input_size)
 
+    @cached_property
+    def sizes(self) -> tuple[int, int, int]:
+        """Gates, I and H: what decides how a call is cut."""
+        return self.gates, self.input_size, self.hidden_size
+
     @property
     def layers(self) -> tuple[Any, ...]:
         """The cell of every layer."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..arrays import Array, Batch, Options
 from ..engine import simd
 from ..engine.columns import load_columns, load_each, store_columns, unit_vector
-from ..engine.fork import run_shards
+from ..engine.pool import run_pieces
 from ..engine.jit import kernel, njit, overload
 from ..engine.panels import load_tail, store_tail
 from ..engine.tuples import field, named
@@ -158,6 +158,6 @@ def _assemble_shard(shard, job):
 
 
 @kernel(allocates=False)
-def assemble(J, by_gate, direct, W, shards, threads, parallel_for):
+def assemble(J, by_gate, direct, W, shards, pool):
     """J (n, H, H) = Σ_g diag(by_gate[g]) W_g + diag(direct): by_gate (G, n, H), direct (n, H) or (0, 0), W (G·H, H)."""
-    run_shards(_assemble_shard, _Assembly(J, by_gate, direct, W, shards), shards, threads, parallel_for)
+    run_pieces(_assemble_shard, _Assembly(J, by_gate, direct, W, shards), shards, pool)

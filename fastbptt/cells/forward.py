@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..engine import simd
-from ..engine.fork import run_shards
+from ..engine.pool import run_pieces
 from ..engine.jit import njit
 from ..engine.panels import add_row, copy_row, gather_row
 from ..engine.partition import block_rows, shard_count
@@ -18,7 +18,7 @@ from .inputs import input_rows, pack_inputs
 from .recurrent import pack_forward
 from .states import load_state, steps_here
 from .step import step_forward
-from .time_blocks import Block, block_steps, longest_of, time_pieces
+from .time_blocks import Block, block_steps, longest_of, shard_rows, time_pieces
 
 
 class Forward(NamedTuple):
@@ -52,13 +52,13 @@ def forward_shard(shard, job):
     """All steps of one shard's sequences."""
     d = measure(job.params, job.tape, job.initial)
     order, shards = job.batch.order, job.shards
-    n = (order.size - shard + shards - 1) // shards
+    first, by, n = shard_rows(shard, shards, order.size, job.batch.lengths[order[0]] == job.batch.lengths[order[-1]])
     rows, lengths = empty(n, np.int64), empty(n, np.int64)
     size = block_rows(d.row + maximum(d.x_row, d.Hp))
     steps = minimum(d.T, block_steps(job.pieces, (order.size + shards - 1) // shards, d))
     dtype = job.params.U.dtype
     for i in range(n):
-        rows[i] = order[shard + i * shards]
+        rows[i] = order[first + i * by]
         lengths[i] = steps_here(job.batch, rows[i], d.T)
     work = ForwardWork(empty(steps * n * d.row, dtype), empty(n * d.state_row, dtype), job.panels.state,
                        empty(steps * n, np.int64), empty(job.pieces.number * minimum(size, steps * n) * d.x_row, dtype))
@@ -100,7 +100,7 @@ def step_through(rows, lengths, steps, work, job, d):
     for start in range(0, lengths[0], steps):
         stop = minimum(start + steps, lengths[0])
         m = list_steps(w.indices, rows, lengths, start, stop, d.B)
-        run_shards(prepare, Block(0, m, w, job), pieces.number, pieces.threads, pieces.parallel_for)
+        run_pieces(prepare, Block(0, m, w, job), pieces.number, pieces.pool)
         first = 0
         for t in range(start, stop):
             while lengths[n - 1] <= t:
@@ -157,7 +157,7 @@ def forward_panels(batch, params, d):
 
 
 @njit(allocates=True, once=True)
-def scan_forward(tape, batch, initial, params, options, threads=1, parallel_for=0):
+def scan_forward(tape, batch, initial, params, options, pool=0):
     """All steps of all sequences.
 
     Parameters
@@ -168,12 +168,12 @@ def scan_forward(tape, batch, initial, params, options, threads=1, parallel_for=
     initial : State of arrays (B, H)
         Where a reset leads back to.
     params, options : the cell's `Params`, `Options`
-    threads, parallel_for : int
-        How many threads, and the address from `fastbptt.engine.fork.parallel_for`; without them the calling thread does all.
+    pool : int
+        From `fastbptt.engine.threads.pool_for`; without it the calling thread does all.
     """
     d = measure(params, tape, initial)
     panels = forward_panels(batch, params, d)
-    shards = shard_count(d.B, d.H)
-    pieces = time_pieces(shards, longest_of(batch), d, threads, parallel_for)
-    run_shards(forward_shard, Forward(shards, pieces, panels, tape, batch, initial, params, options),
-               shards, threads, parallel_for)
+    shards = shard_count(d.B, longest_of(batch), layout(params).input_columns, d.I, d.H)
+    pieces = time_pieces(shards, longest_of(batch), d, pool)
+    run_pieces(forward_shard, Forward(shards, pieces, panels, tape, batch, initial, params, options),
+               shards, pool)

@@ -77,7 +77,7 @@ def summed_products(first, last, total, overlap, targets, shard, work, job, d):
 @njit(allocates=True, once=True)
 def empty_sums(passes, batch, params, initial, d):
     """Zero sums of every shard, or of the pieces of a single one."""
-    shards = maximum(passes.shards, time_pieces(passes.shards if passes.full else 2, longest_of(batch), d, 1, 0).number)
+    shards = maximum(passes.shards, time_pieces(passes.shards if passes.full else 2, longest_of(batch), d, 0).number)
     resets = len(initial) * d.B * d.H if batch.resets.size > 0 else 0
     return Sums(zeros((shards, input_sum(batch.x, params, d)), params.U.dtype),
                 zeros((shards, state_sum(params, d)), params.U.dtype), zeros((shards, resets), params.U.dtype))

@@ -14,11 +14,10 @@ TIME_FLOPS = 4e6     # of the products of a call: less is not worth the wait for
 
 
 class TimePieces(NamedTuple):
-    """The products of a block of steps: so many pieces of time, on so many threads of `parallel_for` (0: the shard's own)."""
+    """The products of a block of steps: so many pieces of time, on the threads of a pool (0: the shard's own)."""
 
     number: int
-    threads: int
-    parallel_for: int
+    pool: int
 
 
 @jitable
@@ -28,14 +27,27 @@ def longest_of(batch):
 
 
 @jitable
-def time_pieces(shards, longest, d, threads, parallel_for):
+def shard_rows(shard, shards, rows, equal):
+    """(first, by, count): which of the rows, longest first, a shard has, every `by`-th from the first one on.
+
+    Of equal length, neighbours: their steps lie side by side, while rows a power of two apart would share few sets of the
+    cache. Else every shard has long ones and short ones.
+    """
+    if equal:
+        first = (rows * shard + shards - 1) // shards      # the larger shards first: they are begun first
+        return first, 1, (rows * (shard + 1) + shards - 1) // shards - first
+    return shard, shards, (rows - shard + shards - 1) // shards
+
+
+@jitable
+def time_pieces(shards, longest, d, pool):
     """Of a single shard, whose steps have to wait for each other, all threads do the products if these are worth the wait.
 
     Depends on the longest sequence as a whole, so that a call over a segment of the steps adds up the same.
     """
     if shards == 1 and 2.0 * longest * d.B * d.row * (d.Hp + 2 * d.I) >= TIME_FLOPS:
-        return TimePieces(TIME_PIECES, threads, parallel_for)
-    return TimePieces(1, 1, 0)
+        return TimePieces(TIME_PIECES, pool)
+    return TimePieces(1, 0)
 
 
 @jitable

@@ -11,16 +11,17 @@ import numpy as np
 
 from ..arrays import Array, canonical
 from . import simd
-from .fork import run_shards
+from .pool import run_pieces
 from .gemm import columns_times_panels, rows_times_panels
 from .jit import kernel, njit
 from .panels import pack_rows, padded, vectors_in
-from .partition import LEAST_ROWS, MAX_SHARDS
+from .partition import MAX_SHARDS, power_of_two
 from .primitives import empty, minimum
-from .threads import enter_threads, leave_threads
+from .threads import pool_for
 
 BLOCK = 256        # rows of a block: of C in a product of rows, of the sum in a product over rows
-WORTH_FORKING = 4_000_000      # multiply-adds, about a tenth of a millisecond
+SUMS = 8           # shards of a sum over rows, each of which has its own result
+WORTH_SHARING = 4_000_000      # multiply-adds, about a tenth of a millisecond
 
 
 class _Rows(NamedTuple):
@@ -71,21 +72,21 @@ def _columns_shard(shard, job):
 
 
 @kernel
-def _rows_product(A, B, shards, threads, parallel_for):
+def _rows_product(A, B, shards, pool):
     K, M = B.shape
     width = padded(M, B)
     panels = empty(K * width, B.dtype)
     pack_rows(panels, 0, K, 0, simd.flat(B), 0, K, K, M, vectors_in(width, B))
     C = empty((A.shape[0], width), B.dtype)
-    run_shards(_rows_shard, _Rows(C, A, panels, shards), shards, threads, parallel_for)
+    run_pieces(_rows_shard, _Rows(C, A, panels, shards), shards, pool)
     return C
 
 
 @kernel
-def _columns_product(A, B, shards, threads, parallel_for):
+def _columns_product(A, B, shards, pool):
     M, width = A.shape[1], padded(B.shape[1], B)
     C, panels = empty((shards, M, width), B.dtype), empty((shards, BLOCK * width), B.dtype)
-    run_shards(_columns_shard, _Columns(C, A, B, panels, shards), shards, threads, parallel_for)
+    run_pieces(_columns_shard, _Columns(C, A, B, panels, shards), shards, pool)
     for s in range(1, shards):
         for i in range(M):
             for j in range(width):
@@ -93,34 +94,28 @@ def _columns_product(A, B, shards, threads, parallel_for):
     return C[0]
 
 
-def _shards(rows: int) -> int:
-    return max(1, min(MAX_SHARDS, rows // (2 * BLOCK)))
+def _shards(rows: int, most: int) -> int:
+    return power_of_two(max(1, min(most, rows // (2 * BLOCK))))
 
 
-def _threads(products: int, shards: int) -> tuple[int, int]:
-    """Threads and parallel_for: a call is short, so one that would end within a few forks stays on its thread."""
-    return (1, 0) if shards == 1 or products < WORTH_FORKING else enter_threads(2 * products, 2 * LEAST_ROWS)
+def _pool_for(products: int, shards: int) -> pool_for:
+    """The pool for so many multiplications in so many pieces."""
+    return pool_for(2.0 * products if shards > 1 and products >= WORTH_SHARING else 0.0, 2)
 
 
 def times(A: Array, B: Array) -> Array:
     """A (N, K) B (K, M), both of one float dtype and C-contiguous."""
-    shards = _shards(A.shape[0])
-    threads, parallel_for = _threads(A.size * B.shape[1], shards)
-    try:
-        C: Array = _rows_product(canonical(A, A.dtype), canonical(B, B.dtype), shards, threads, parallel_for)
-    finally:
-        leave_threads(parallel_for)
+    shards = _shards(A.shape[0], MAX_SHARDS)
+    with _pool_for(A.size * B.shape[1], shards) as pool:
+        C: Array = _rows_product(canonical(A, A.dtype), canonical(B, B.dtype), shards, pool)
     return C if C.shape[1] == B.shape[1] else np.ascontiguousarray(C[:, :B.shape[1]])
 
 
 def over_rows(A: Array, B: Array) -> Array:
     """Aᵀ B, (M, N), summed over the rows of A (K, M) and B (K, N), both of one float dtype."""
-    M, shards = A.shape[1], _shards(A.shape[0])
+    M, shards = A.shape[1], _shards(A.shape[0], SUMS)
     if M % 4:
         A = np.concatenate([A, np.zeros((A.shape[0], -M % 4), A.dtype)], axis=1)
-    threads, parallel_for = _threads(A.size * B.shape[1], shards)
-    try:
-        C: Array = _columns_product(canonical(A, A.dtype), canonical(B, B.dtype), shards, threads, parallel_for)
-    finally:
-        leave_threads(parallel_for)
+    with _pool_for(A.size * B.shape[1], shards) as pool:
+        C: Array = _columns_product(canonical(A, A.dtype), canonical(B, B.dtype), shards, pool)
     return np.ascontiguousarray(C[:M, :B.shape[1]])

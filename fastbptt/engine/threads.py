@@ -1,49 +1,73 @@
-"""Who works on the pieces of a call: the calling thread alone, or Numba's threads with it."""
+"""Who works on the pieces of a call: the calling thread alone, or the threads of the pool with it."""
 from __future__ import annotations
 
 import os
 import threading
+from typing import Any
 
-import numba
 import numpy as np
 from numba import config
 
-from . import fork
-from .partition import LEAST_ROWS
+from . import pool
+from .partition import SMALL_FLOPS
 
-# Below so many FLOPs a call is over before a second thread has woken up (measured: docs/performance.md).
-SMALL_FLOPS = 1_500_000
-SMALL_ALONE_FLOPS = 4_000_000      # the same for so few rows that only products are left to other threads
+SMALL_ALONE_FLOPS = 4_000_000      # as SMALL_FLOPS, for a single row: only products are left to other threads
 
-_main_pid = os.getpid()
-_entered = threading.Lock()      # held while a parallel region runs: the layers that cannot be entered twice never are
+_entered = threading.Lock()        # held by the call that the pool works for: it does one job at a time
 
 
-def forked() -> bool:
-    """Whether this process is a fork of the one that imported the package (OpenMP cannot run there)."""
-    return os.getpid() != _main_pid
+def _default() -> int:
+    """As many threads as NUMBA_NUM_THREADS says, else OMP_NUM_THREADS as for other numerical libraries, else the CPUs."""
+    most = int(config.NUMBA_NUM_THREADS)
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if "NUMBA_NUM_THREADS" in os.environ or not asked.isdecimal() or int(asked) == 0:
+        return most
+    return min(most, int(asked))
 
 
-def enter_threads(flops: float, rows: int) -> tuple[int, int]:
-    """(threads, parallel_for) for a call of so much work on so many rows: (1, 0) where this thread does it alone.
+class _Number(threading.local):
+    """The number of threads that each Python thread may use."""
 
-    A parallel_for other than 0 is held by this call until `leave_threads`.
+    allowed = _default()
+
+
+_number = _Number()
+
+
+class pool_for:  # noqa: N801  (used like a function)
+    """With this, the pool for a call of so much work on so many rows, by its address; 0 where the calling thread does all.
+
+    >>> with pool_for(flops=1e9, rows=16) as pool:
+    ...     pass
     """
-    if flops < (SMALL_FLOPS if rows >= 2 * LEAST_ROWS else SMALL_ALONE_FLOPS):
-        return 1, 0
-    threads = get_num_threads()
-    if threads == 1 or forked():
-        return 1, 0
-    parallel_for = fork.parallel_for()
-    if not parallel_for or not _entered.acquire(blocking=False):
-        return 1, 0
-    return threads, parallel_for
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, flops: float, rows: int):
+        self._pool = 0
+        if flops < (SMALL_FLOPS if rows > 1 else SMALL_ALONE_FLOPS) or _number.allowed == 1:
+            return
+        if _entered.acquire(blocking=False):
+            self._pool = pool.address(_number.allowed)
+            if not self._pool:
+                _entered.release()
+
+    def __enter__(self) -> int:
+        return self._pool
+
+    def __exit__(self, *error: Any) -> None:
+        if self._pool:
+            _entered.release()
 
 
-def leave_threads(parallel_for: int) -> None:
-    """Ends what `enter_threads` began."""
-    if parallel_for:
-        _entered.release()
+def _forget() -> None:
+    """In a forked child no call is under way."""
+    global _entered
+    _entered = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def set_num_threads(n: int) -> None:
@@ -54,7 +78,8 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        1 … the number Numba started with (NUMBA_NUM_THREADS, else the CPUs this process may use).
+        1 … NUMBA_NUM_THREADS, else the CPUs that this process may use. Before the first call of this function it is
+        NUMBA_NUM_THREADS, else OMP_NUM_THREADS, else those CPUs.
 
     Raises
     ------
@@ -71,11 +96,9 @@ def set_num_threads(n: int) -> None:
     if not 1 <= n <= config.NUMBA_NUM_THREADS:
         raise ValueError(f"n: expected 1 … {config.NUMBA_NUM_THREADS} threads, got {n}; "
                          "set NUMBA_NUM_THREADS before the import for more")
-    fork.start_threads()
-    numba.set_num_threads(int(n))
+    _number.allowed = int(n)
 
 
 def get_num_threads() -> int:
     """The number of threads a call from this Python thread may use."""
-    fork.start_threads()
-    return int(numba.get_num_threads())
+    return _number.allowed

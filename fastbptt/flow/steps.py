@@ -19,7 +19,7 @@ from ..cells.derivatives import Derivatives, assemble, derivatives_kernel
 from ..engine import products
 from ..engine.activations import NAMES, TABLE
 from ..engine.partition import MAX_SHARDS
-from ..engine.threads import enter_threads, leave_threads
+from ..engine.threads import pool_for
 
 Span = slice
 """Steps, numbered from 0: entry t leads from state t to state t+1."""
@@ -242,11 +242,8 @@ class CellSteps:
         own = np.zeros((0, 0), self.dtype) if direct is None else np.ascontiguousarray(direct[at].reshape(-1, H))
         J = np.empty((n * B, H, H), self.dtype)
         shards = min(MAX_SHARDS, n * B)
-        threads, parallel_for = enter_threads(2.0 * max(1, len(present)) * J.size, n * B)
-        try:
-            assemble(J, by_gate, own, blocks, shards, threads, parallel_for)
-        finally:
-            leave_threads(parallel_for)
+        with pool_for(2.0 * max(1, len(present)) * J.size, n * B) as pool:
+            assemble(J, by_gate, own, blocks, shards, pool)
         return J.reshape(n, B, H, H)
 
     # ------------------------------------------------------------------ gradients of the parameters

@@ -142,7 +142,7 @@ def test_what_does_not_depend_on_the_schedule_is_counted_once(name, monkeypatch)
     params, x, *_ = data(cell, T, B)
     tape = fb.forward(cell, params, x)
     checkpoints.schedule_for(cell, [params], tape.batch, 1000)
-    passes = plan_passes(tape.batch.lengths, T, FULL, 9)
+    passes = plan_passes(tape.batch.lengths, T, FULL, tape.cell.sizes)
     sums = sum(a.nbytes for a in empty_sums(cell, tape.batch, passes, x.dtype))
     weights = sum(a.nbytes for a in params)
     assert seen["fixed"] - checkpoints._working_bytes(cell, B, T, x.dtype) == sums + weights
@@ -159,7 +159,7 @@ def test_ids_are_counted_in_the_first_layer_alone(monkeypatch):
     tape = fb.forward(stack, params, np.zeros((T, B), int))
     checkpoints.schedule_for(stack, list(params), tape.batch, 1000)
     sums = sum(a.nbytes for cell, scan in zip(stack.cells, tape.scans, strict=True)
-               for a in empty_sums(cell, scan.batch, plan_passes(tape.batch.lengths, T, FULL, cell.hidden_size), np.dtype(float)))
+               for a in empty_sums(cell, scan.batch, plan_passes(tape.batch.lengths, T, FULL, cell.sizes), np.dtype(float)))
     working = max(checkpoints._working_bytes(cell, B, T, np.dtype(float)) for cell in stack.cells)
     assert fixed == [sums + working + sum(a.nbytes for a in leaves(params))]
 

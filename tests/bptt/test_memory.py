@@ -9,8 +9,7 @@ from numba.core.runtime import _nrt_python, rtsys
 
 import fastbptt as fb
 from fastbptt.bptt.passes import forget_plans
-from fastbptt.cells.time_blocks import TIME_PIECES
-from fastbptt.engine.partition import MAX_SHARDS
+from fastbptt.engine.partition import most_shards
 
 FORMS = {"full": None, "chunks": fb.Truncation.chunks(16), "window": fb.Truncation(16), "mixture": fb.Truncation(16, 4)}
 
@@ -41,7 +40,7 @@ def test_forward_and_backward_hold_two_arrays_of_states(form, T, B):
     both()
     peak, grads = peak_of(both)
     results = grads.x.nbytes + 2 * sum(a.nbytes for a in params)
-    parts = max(MAX_SHARDS, TIME_PIECES) * 4 * 48 * (48 + 16) + 4 * sum(a.nbytes for a in params)
+    parts = max(4, most_shards(T * B)) * 4 * 48 * (48 + 16) + 4 * sum(a.nbytes for a in params)
     assert peak <= results + parts + 2 * dh.nbytes
 
 

@@ -9,7 +9,7 @@ from fastbptt.bptt.passes import plan_passes
 
 
 def plan(lengths, horizon, stride):
-    return plan_passes(np.array(lengths), max(lengths), fb.Truncation(horizon, stride), 8)
+    return plan_passes(np.array(lengths), max(lengths), fb.Truncation(horizon, stride), (1, 8, 8))
 
 
 def rows(passes):

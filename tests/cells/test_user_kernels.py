@@ -31,7 +31,7 @@ def test_equals_forward_and_backward():
     tape = cell.empty_tape(8, 3, np.float64)
     tape.h[0] = 0
     batch = Batch(x, np.full(3, 8), np.arange(3), NO_RESETS, NONE[np.dtype(np.float64)])
-    passes = plan_passes(batch.lengths, 8, fb.Truncation.chunks(3), cell.hidden_size)
+    passes = plan_passes(batch.lengths, 8, fb.Truncation.chunks(3), cell.sizes)
     grads = Grads(fb.RNNParams(*map(np.zeros_like, params)), np.zeros_like(x), fb.RNNState(np.zeros((3, 7))))
     errors = Errors(np.empty((8, 3, 7)), fb.RNNState(np.zeros((3, 7))), grads.state)
     whole_gradient(tape, batch, initial, params, cell.options, passes, grads, errors)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbptt.engine import activations, simd
-from fastbptt.engine.fork import run_shards
+from fastbptt.engine.pool import run_pieces
 from fastbptt.engine.jit import kernel, njit
 from fastbptt.engine.primitives import empty, maximum, zeros
 from fastbptt.engine.tuples import named, refer
@@ -29,16 +29,16 @@ def shard(k, job):
 
 
 @njit
-def all_shards(x, out, threads, parallel_for):
-    run_shards(shard, refer(Job(x, out)), x.shape[0], threads, parallel_for)
+def all_shards(x, out, pool):
+    run_pieces(shard, refer(Job(x, out)), x.shape[0], pool)
 
 
 @kernel
-def squares(job, threads, parallel_for):
+def squares(job, pool):
     """Σ_j (x_kj² + 1) for every row k of x, through a tuple by reference; the first element of the result is doubled."""
     x = named(job, Job).x
     out = zeros(maximum(x.shape[0], 1), x.dtype)
-    all_shards(x, out, threads, parallel_for)
+    all_shards(x, out, pool)
     copy = empty(out.size, x.dtype)
     for k in range(0, out.size, simd.lanes(out)):
         simd.store_part(copy, k, simd.load_part(out, k, out.size - k), out.size - k)
@@ -46,10 +46,10 @@ def squares(job, threads, parallel_for):
     return copy
 
 
-def check(threads: int = 1, parallel_for: int = 0) -> None:
+def check(pool: int = 0) -> None:
     """Fails where the numbers are wrong."""
     x = np.arange(35.0).reshape(5, 7)
     want = (x * x + 1).sum(axis=1)
     want[0] *= 2
-    np.testing.assert_array_equal(squares((x, x[0]), threads, parallel_for), want)
+    np.testing.assert_array_equal(squares((x, x[0]), pool), want)
     assert abs(activations.tanh(0.5) - np.tanh(0.5)) < 1e-15

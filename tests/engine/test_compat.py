@@ -26,7 +26,7 @@ PASSES = ["WithLifting", "InlineClosureLikes", "RewriteSemanticConstants", "Dead
           "MakeFunctionToJitFunction", "InlineInlinables", "FindLiterallyCalls", "LiteralUnroll",
           "LiteralPropagationSubPipelinePass", "InlineOverloads", "NopythonRewrites", "AnnotateTypes", "DumpParforDiagnostics"]
 OTHERS = ["_empty_nd_impl", "populate_array", "make_array", "return_user_exc", "unpack_tuple", "memset", "AttributeTemplate",
-          "impl_ret_borrowed", "call_function", "declare_function", "for_range", "alloca_once", "add_linking_library",
+          "impl_ret_borrowed", "call_function", "declare_function", "alloca_once", "add_linking_library",
           "_reduce", "_rebuild", "magic_tuple", "load_overload", "save_overload", "has_dynamic_globals",
           "numba.core.dispatcher:_cache"]
 NAMES = COMPILER + PASSES + OTHERS
@@ -96,53 +96,6 @@ assert PLAIN and "takes 3 positional arguments" in FAULT, FAULT
     run(["-c", code], NUMBA_CACHE_DIR=str(tmp_path / "signature"))
     again = "from fastbptt.engine.compat import PLAIN; assert PLAIN"
     assert run(["-c", again], NUMBA_CACHE_DIR=str(tmp_path / "signature")).stderr.count("by plain numba.njit") == 1
-
-
-THREADS = SMALL + """
-import small_kernels
-from fastbptt.engine.threads import enter_threads, leave_threads
-from fastbptt.engine.compat import PLAIN, threads
-assert not PLAIN
-with warnings.catch_warnings(record=True) as said:
-    warnings.simplefilter("always")
-    count, parallel_for = enter_threads(1e12, 1000)
-small_kernels.check(count, parallel_for)
-leave_threads(parallel_for)
-print(count, parallel_for != 0, len(said))
-"""
-
-
-UNKNOWN = "numba.__version__ = '99.1.0'"
-OTHERWISE = "from fastbptt.engine.compat import threads; threads.declared = lambda: ['p'] * 6 + ['i64'] * 3"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("version, declared, said", [("", "", "2 True 0"), ("", OTHERWISE, "2 True 0"),
-                                                     (UNKNOWN, "", "2 True 0"), (UNKNOWN, OTHERWISE, "1 False 1")])
-def test_threads_of_an_unknown_numba_are_used_if_they_are_called_as_ours(version, declared, said, tmp_path):
-    """Where Numba's own loops call `numba_parallel_for` with other arguments, a call of ours would be a crash."""
-    code = THREADS.replace("import small_kernels", f"{version}\nimport small_kernels\n{declared}", 1)
-    assert run(["-c", code], NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2").stdout.strip() == said
-
-
-def test_threads_are_started_with_little_patience(tmp_path):
-    """The library of GNU OpenMP reads the environment when it is loaded: with the first question about threads."""
-    code = SMALL + """
-import os
-from numba.np.ufunc import parallel
-import fastbptt as fb
-start, seen = parallel._launch_threads, []
-def launch():
-    seen.append(os.environ.get("GOMP_SPINCOUNT"))
-    start()
-parallel._launch_threads = launch
-fb.get_num_threads()
-assert seen[0] == "5000" and "GOMP_SPINCOUNT" not in os.environ, seen
-"""
-    env = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    env["NUMBA_CACHE_DIR"] = str(tmp_path)
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow

@@ -1,11 +1,10 @@
 """Calls large enough to be shared among threads: that they are shared, and that every number of threads gives the same bits.
 
-The calls are made by a process of its own with three threads, on however many cores. In it the address of the threading
-layer's parallel loop is that of a function which notes how many threads it is asked for and hands the loop on.
+The calls are made by a process of its own with three threads, on however many cores. In it is noted for how many threads
+a call asks the pool, and whether it then had a job of more than one piece.
 """
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import subprocess
@@ -17,13 +16,12 @@ import numpy as np
 import pytest
 
 import fastbptt as fb
-from fastbptt.engine import fork, products
+from fastbptt.engine import pool, products
 from fastbptt.engine.compat import PLAIN
 from fastbptt.tree import leaves
 
 pytestmark = pytest.mark.skipif(PLAIN, reason="there the calling thread does all work")
 MOST = 3
-PARALLEL_LOOP = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3)      # `fork.PARALLEL_FOR`
 
 
 def draw(*shape, seed=0, dtype=np.float32):
@@ -88,40 +86,38 @@ def found():
 
 @pytest.mark.parametrize("name", CALLS)
 def test_threads_share_the_work_and_do_not_change_a_bit(found, name):
-    forks, same = found["calls"][name]
-    assert forks["1"] == []
+    limits, same = found[name]
+    assert limits["1"] == []
     for n in range(2, MOST + 1):
-        assert set(forks[str(n)]) == ({n} if found["layer"] else set())      # 0: the calling thread does all
+        assert set(limits[str(n)]) == {n}
     assert same
 
 
 def test_a_small_call_stays_on_its_thread(found):
-    assert found["small"] == []
+    assert found["small"][0][str(MOST)] == []
 
 
 def measure():
-    """For every call how many threads each of its parallel loops was given, by the number allowed; whether the bits agree."""
-    layer, noted = fork.parallel_for(), []
-    loop = PARALLEL_LOOP(layer)
+    """For every call the numbers of threads of the jobs that the pool did, by the number allowed; whether the bits agree."""
+    ask, noted, calls = pool.address, [], {**CALLS, "small": partial(through_time, fb.RNN(24, 40), T=9, B=9)}
 
-    @PARALLEL_LOOP
-    def note(*args):
-        noted.append(args[-1])
-        loop(*args)
+    def address(threads):
+        at = ask(threads)
+        pool._pool.set(pool.CLAIMS, 0)
+        noted.append(threads)
+        return at
 
     def made(call, n):
         fb.set_num_threads(n)
         noted.clear()
-        return [a.tobytes() for a in leaves((call(),))], list(noted)
+        found = [a.tobytes() for a in leaves((call(),))]
+        shared = not noted or pool._pool.get(pool.CLAIMS) % pool.PIECES > 1
+        return found, list(noted) if shared else ["asked for, and not used"]
 
-    if layer:
-        fork.parallel_for = lambda: ctypes.cast(note, ctypes.c_void_p).value
-    calls = {}
-    for name, call in CALLS.items():
-        results = [made(call, n) for n in range(1, MOST + 1)]
-        calls[name] = {n: forks for n, (_, forks) in enumerate(results, 1)}, all(a == results[0][0] for a, _ in results)
-    small = made(partial(through_time, fb.RNN(24, 40), T=9, B=9), MOST)[1]
-    print(json.dumps({"layer": layer, "calls": calls, "small": small}))
+    pool.address = address
+    results = {name: [made(call, n) for n in range(1, MOST + 1)] for name, call in calls.items()}
+    print(json.dumps({name: ({n: limits for n, (_, limits) in enumerate(r, 1)}, all(bits == r[0][0] for bits, _ in r))
+                      for name, r in results.items()}))
 
 
 if __name__ == "__main__":

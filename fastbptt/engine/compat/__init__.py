@@ -5,7 +5,7 @@ Each function says what it does, why, and what is done without it:
 - `pointers`     pointers in LLVM IR, the parts of an array                     in both modes
 - `arrays`       new arrays and views, masked loads, exceptions                 else `plain`, and `primitives`, `memory`
 - `references`   tuples by their address                                        else by value, in `tuples`
-- `threads`      the loop over shards on Numba's threads                        else on the calling thread, in `fork`
+- `callbacks`    building blocks as C functions, for threads                  else on the calling thread, in `pool`
 - `compiler`     pipelines and code libraries of blocks and kernels             else `plain`: numba.njit
 - `cache`        compiled kernels on disk                                       else `plain`: Numba's own cache
 

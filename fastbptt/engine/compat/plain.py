@@ -6,6 +6,7 @@ under NUMBA_BOUNDSCHECK=1.
 """
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +99,7 @@ class _Kernel:
             warn_not_kept("no folder can be written")
         for attempt in ("cached", "emptied", "without"):
             try:
-                with _alone_in(self._folder, self.py_func.__name__):
+                with _alone_in(self._folder, self.py_func.__name__), _no_collection():
                     self._dispatcher.compile(signature)
                 return
             except numba.NumbaError:
@@ -112,6 +113,18 @@ class _Kernel:
                     warn_not_kept(str(error))
                     self._folder = None
                 self._dispatcher = self._made()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No search for cyclic garbage meanwhile, which takes one second in twenty."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextmanager

@@ -31,6 +31,11 @@ def load(b: ir.IRBuilder, p: ir.Value, t: ir.Type, align: int | None = None) -> 
     return b.load(p, align=align, typ=t) if _opaque(p) else b.load(b.bitcast(p, t.as_pointer()), align=align)
 
 
+def load_atomic(b: ir.IRBuilder, p: ir.Value, t: ir.Type) -> ir.Value:
+    """IR of the `t` at p, which other threads write to."""
+    return b.load_atomic(p, "seq_cst", 8, typ=t) if _opaque(p) else b.load_atomic(p, "seq_cst", 8)
+
+
 def store(b: ir.IRBuilder, value: ir.Value, p: ir.Value, align: int | None = None) -> None:
     """IR of writing a value to p."""
     b.store(value, p if _opaque(p) else b.bitcast(p, value.type.as_pointer()), align=align)

@@ -12,11 +12,12 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from ..atomics import call_piece
 from ..folder import Folders, write_whole
 from ..vectors import I64, Vec, llvm_float, nothing
 from . import arrays, compiler, pointers
 from .references import named, refer
-from .threads import run_shards
+from .callbacks import sharing
 
 FILE = "self-check"
 FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -72,15 +73,24 @@ def _shard(shard, job):
 
 
 @_made
-def _whole(job, count, threads, parallel_for):
-    run_shards(_shard, refer(Job(_flat(job.x), job.out, 1)), count, threads, parallel_for)
+def _one_by_one(pool, function, data, count):
+    for piece in range(count):
+        call_piece(function, piece, data)
+
+
+run_pieces = sharing(_one_by_one)
+
+
+@_made
+def _whole(job, count, pool):
+    run_pieces(_shard, refer(Job(_flat(job.x), job.out, 1)), count, pool)
 
 
 def _kernel(values, n):
     job = named(values, Job)
     part = _zeros((n + 1,), job.x)
     _copy_part(part, _flat(job.x), n)
-    _whole(job, n, 1, 0)
+    _whole(job, n, 0)
     return part
 
 
