@@ -166,7 +166,7 @@ def backward_panels(batch, params, d):
     return Panels(pack_input_gradient(batch.x, params, d), pack_backward(params, d))
 
 
-@njit(allocates=True, once=True)
+@njit(allocates=True)
 def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes, pool):
     """`scan_backward` without adding up: `sums`, from `empty_sums`, may collect several segments of the steps, last first."""
     d = measure(params, tape, initial)

@@ -19,6 +19,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import simd
+from .compat import PLAIN
 from .compat.pointers import gep, load, pointer_to, store
 from .jit import njit
 from .primitives import minimum
@@ -153,6 +154,8 @@ def _tile_function(module: ir.Module, shape: _Shape, by_rows: bool, dtype: types
     f = ir.Function(module, ir.FunctionType(ir.VoidType(), [BOOL, I64, ptr, I64, ptr, ptr, I64]), name)
     f.linkage = "linkonce_odr"
     f.attributes.add("noinline")
+    if PLAIN:       # no loop is unrolled further: there every function that uses a tile compiles it
+        f.attributes.add("optsize")
     f.attributes.add("nounwind")
     add, k_n, a, lda, panel, c, ldc = f.args
     b = ir.IRBuilder(f.append_basic_block("entry"))
