@@ -31,8 +31,8 @@ def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False,
     that does, counts; an array that it makes lives at least until its last mention there. What it is given by a block
     that does not count it would release once too often: such a block returns arrays only to its like.
 
-    `once` marks a large block that is called from one place of a kernel: under FASTBPTT_PLAIN=1 it is inlined there, or Numba
-    would compile all that it calls again for it.
+    `once` marks a large block that is called from one place: under FASTBPTT_PLAIN=1 it is inlined there, or Numba would compile
+    all that it calls once more for it.
     """
     def decorate(f: Callable[..., Any]) -> Any:
         return compiler.block(f, _FLAGS, allocates=allocates, python=python, forceinline=forceinline, once=once)
