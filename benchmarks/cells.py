@@ -27,7 +27,7 @@ class Forward:
 
 
 class ForwardBackward:
-    """All gradients; a rival is another value on the axis, skipped where it is not installed."""
+    """All gradients; a peer is another value on the axis, skipped where it is not installed."""
 
     params = (list(CELLS), list(SIZES), [OURS, *PEERS])
     param_names = ["cell", "size", "side"]

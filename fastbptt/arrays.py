@@ -1,4 +1,4 @@
-"""The letters of all shapes, the tuples in which arrays travel, and the form in which kernels take them.
+"""The letters used for shapes, the tuples that carry arrays, and the form in which kernels take arrays.
 
 T steps, B sequences, I inputs, H hidden units, O outputs, G gates, S state size (H; 2H for the LSTM). All arrays are
 time-major: x (T, B, I), h (T, B, H). A step is numbered 1 … T; state 0 is the initial one.
@@ -23,46 +23,46 @@ class Grads(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a scan reads besides the parameters. An array of length 0 stands for "none"."""
+    """What a scan reads besides the parameters. An array of size 0 stands for "none"."""
 
     x: Array
     """(T, B, I) real vectors, or (T, B) int64 ids that stand for one-hot vectors."""
     lengths: Array
     """(B,) int64: steps of each sequence, 0 … T."""
     order: Array
-    """(B,) int64: the sequences, longest first, as `longest_first` has them: those still running are the first n."""
+    """(B,) int64: the sequences, longest first (`longest_first`), so that those still running are the first n."""
     resets: Array
-    """(T, B) boolean: before step t+1 the state of the sequence returns to `initial`; or (0, 0)."""
+    """(T, B) boolean: where true, the state returns to `initial` before step t+1; or (0, 0)."""
     noise: Array
     """(T, B, H) added to the pre-activations; or (0, 0, 0)."""
     start: int = 0
-    """Steps before the first one of the arrays: where a scan is cut into segments, `lengths` counts them as well."""
+    """Steps before the first one of these arrays, above 0 in later segments of a call; `lengths` counts them too."""
 
 
 class Options(NamedTuple):
-    """What a scan knows of its cell beyond the type of its parameters."""
+    """What a scan is told about its cell besides the type of the parameters."""
 
     activation: int = 0
     """Index into `fastbptt.engine.activations.NAMES`."""
     leak: float = 1.0
     """α of the leaky update h ← (1−α) h + α σ(a)."""
     clip: float = 0.0
-    """Largest norm of the error that a backward pass carries from step to step; 0: any."""
+    """Largest norm of the error that a backward pass carries from step to step; 0: no limit."""
 
 
 class Errors(NamedTuple):
-    """The errors that a backward scan is given and passes on."""
+    """The errors that enter and leave a backward scan."""
 
     h: Array
-    """(T, B, H) ∂L/∂h_t injected at every step; not read where a step is padded."""
+    """(T, B, H) ∂L/∂h_t injected at every step; not read at padded steps."""
     incoming: Any
-    """State: ∂L/∂(state after the last step), what later steps send back."""
+    """State: ∂L/∂(state after the last step), from later steps."""
     outgoing: Any
     """State, added to: ∂L/∂(state before the first step)."""
 
 
 class Passes(NamedTuple):
-    """The backward passes of one scan, sorted by unit, those over most steps first (see `fastbptt.bptt.passes`).
+    """The backward passes of one scan, sorted by work unit, in each the longest first (see `fastbptt.bptt.passes`).
 
     A pass takes the errors of steps previous+1 … end of one sequence back through steps end … stop+1.
     """
@@ -76,13 +76,13 @@ class Passes(NamedTuple):
     stop: Array
     """(n,) int64: max(0, e − horizon)."""
     bounds: Array
-    """(units + 1,) int64: unit u, which is run by itself, has passes bounds[u] … bounds[u+1]−1."""
+    """(units + 1,) int64: work unit u, which runs independently, has passes bounds[u] … bounds[u+1]−1."""
     shards: int
-    """Unit u belongs to shard u % shards."""
+    """Work unit u belongs to shard u % shards."""
     full: bool
-    """Every pass goes back to step 1: all step back together by time, not by their distance from the end."""
+    """Every pass goes back to step 1; all are then at the same step, not at the same distance from their ends."""
     overlap: bool
-    """A step belongs to several passes; then a unit has successive passes of one sequence, the last end first."""
+    """Some steps belong to several passes; a work unit then has successive passes of one sequence, last end first."""
 
 
 NONE: dict[Any, Array] = {np.dtype(t): np.empty((0, 0, 0), t) for t in (np.float32, np.float64)}
@@ -103,7 +103,7 @@ def read_only(array: Array) -> Array:
 
 
 def longest_first(lengths: Array) -> Array:
-    """The sequences by descending length, equal ones in their order; kept for the next call with these lengths."""
+    """The sequences by descending length, ties in their order; cached for the next call with these lengths."""
     return _longest_first(lengths.tobytes())
 
 
@@ -118,7 +118,7 @@ class _Writable:
 
 
 def canonical(array: Array, dtype: np.dtype[Any]) -> Array:
-    """The array as kernels take it: C order, aligned, native, `dtype`; itself where it is so already."""
+    """The array as kernels take it: C order, aligned, native byte order, `dtype`; itself if it already is."""
     if type(array) is not np.ndarray or array.dtype is not dtype or not array.flags.carray:
         array = np.require(np.asarray(array), dtype, ["C", "A"])
         if not array.flags.writeable:

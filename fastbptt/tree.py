@@ -27,7 +27,7 @@ def first_array(tree: Any) -> Any:
 
 
 def tree_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """The tree of function(leaf, …) over trees of one shape."""
+    """The tree of function(leaf, …) over trees of the same structure."""
     if isinstance(tree, tuple):
         branches = [tree_map(function, *parts) for parts in zip(tree, *others, strict=True)]
         return type(tree)(*branches) if hasattr(tree, "_fields") else tuple(branches)
@@ -35,7 +35,7 @@ def tree_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
 
 def global_norm(tree: Any) -> float:
-    """√ of the sum of the squares of every number in the tree, in float64 and safe from overflow."""
+    """The 2-norm of all numbers in the tree, in float64 and safe from overflow."""
     arrays = [np.asarray(a, np.float64).ravel() for a in leaves(tree)]
     largest = float(np.max([np.abs(a).max() for a in arrays if a.size], initial=0.0))      # NaN if any number is
     if largest == 0 or not np.isfinite(largest):

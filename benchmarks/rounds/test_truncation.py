@@ -1,6 +1,6 @@
 """pytest-benchmark of full and truncated backpropagation on long sequences, ours alone.
 
-A rival's sliding window takes seconds a call: ``fastbptt bench`` measures it, with few turns.
+A peer's sliding window takes seconds a call: ``fastbptt bench`` measures it, with few turns.
 """
 
 import pytest

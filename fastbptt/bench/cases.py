@@ -21,13 +21,19 @@ CELLS = tuple(GATES)
 DTYPES = ("float32", "float64")
 
 # (T, B, I, H). S: one row, the latency of a step counts. M: many rows, W in the first-level cache. L: W in the second.
+# odd: neither rows nor units are powers of two.
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "S": ((100, 1, 32, 32), (100, 1, 64, 128), (1000, 1, 32, 64)),
     "M": ((100, 16, 32, 32), (100, 16, 64, 64), (1000, 16, 32, 64), (100, 32, 128, 128)),
     "L": ((100, 32, 256, 256), (100, 64, 512, 512)),
+    "odd": (
+        (100, 3, 48, 48), (100, 20, 48, 48), (100, 5, 100, 100), (100, 12, 100, 100), (100, 3, 200, 200), (100, 40, 200, 200),
+        (60, 12, 200, 384), (60, 20, 384, 384), (40, 5, 300, 640), (40, 40, 300, 640)),
     "long": ((1024, 1, 16, 64), (4096, 1, 16, 128)),
 }
 SIZE_CLASSES = tuple(SHAPES)
+MEASURED = ("S", "M", "L", "odd")
+"""The size classes that the benchmark takes unless it is told otherwise."""
 
 # (horizon, stride) as in fastbptt.Truncation; None is full backpropagation. Only long sequences are worth truncating.
 _LONG_FORMS: tuple[tuple[int, int] | None, ...] = (None, (32, 32), (32, 1))
@@ -160,7 +166,7 @@ CASES: tuple[Case, ...] = tuple(_table())
 
 
 def select(
-    cells: Iterable[str] = CELLS, dtypes: Iterable[str] = ("float32",), size_classes: Iterable[str] = ("S", "M", "L")
+    cells: Iterable[str] = CELLS, dtypes: Iterable[str] = ("float32",), size_classes: Iterable[str] = MEASURED
 ) -> tuple[Case, ...]:
     """The cases of the table with these cells, dtypes and size classes, in the order of the table.
 
@@ -181,6 +187,17 @@ def select(
             raise ValueError(f"{argument}: expected names among {', '.join(known)}, got {', '.join(unknown)}")
     wanted_cells, wanted_dtypes, wanted_sizes = (given for given, _ in chosen.values())
     return tuple(c for c in CASES if c.cell in wanted_cells and c.dtype in wanted_dtypes and c.size_class in wanted_sizes)
+
+
+BUSY_CASES: tuple[Case, ...] = (
+    Case("rnn", 200, 16, 64, 64, "float32", "busy"),
+    Case("lstm", 100, 16, 64, 64, "float32", "busy"),
+    Case("gru", 60, 32, 256, 256, "float32", "busy"),
+    Case("lstm", 100, 1, 64, 128, "float32", "busy"),
+    Case("rnn", 4096, 1, 16, 64, "float32", "busy"),
+    Case("rnn", 16_384, 1, 16, 64, "float32", "busy"),
+)
+"""What is measured beside other processes: many rows, one sequence, and a long one."""
 
 
 def growth_case(form: str, T: int, B: int, H: int) -> Case:

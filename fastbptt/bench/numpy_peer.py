@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from .cases import Array, Arrays, Case
+from .side import Side
 
 State = tuple[Array, ...]
 
@@ -148,7 +149,7 @@ def gradients(case: Case, arrays: Arrays) -> dict[str, Array]:
     return result
 
 
-class NumpyPeer:
+class NumpyPeer(Side):
     """The plain NumPy loop as a side of the benchmark; ``threads`` limits the pool of NumPy's BLAS (needs threadpoolctl)."""
 
     name = "numpy"

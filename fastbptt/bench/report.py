@@ -6,16 +6,21 @@ import importlib
 import json
 import os
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .cases import Case
+from .machine import describe
 from .peers import OURS
+from .side import package_of
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One side in one case: median and quartiles, in seconds of a call, over ``turns`` turns of ``calls`` calls each."""
+    """One side in one case: median and quartiles, in seconds of a call, over ``turns`` turns of ``calls`` calls each.
+
+    ``how`` says in words which of its variants was the fastest.
+    """
 
     side: str
     seconds: float
@@ -23,6 +28,7 @@ class Timing:
     high: float
     turns: int
     calls: int
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ class CaseResult:
     def ratio(self) -> float | None:
         """The best peer's time over ours; None without peers or without us."""
         ours = self.seconds(OURS)
-        rivals = [t.seconds for t in self.timings if t.side != OURS]
-        return min(rivals) / ours if rivals and ours is not None else None
+        peers = [t.seconds for t in self.timings if t.side != OURS]
+        return min(peers) / ours if peers and ours is not None else None
 
     def gflops(self, side: str) -> float | None:
         """Rate of a side by the operations that the case counts."""
@@ -71,14 +77,22 @@ class Report:
 
     def caption(self) -> str:
         """One sentence on how to read the figures."""
-        cores = "all cores" if self.threads is None else f"{self.threads} thread(s)"
-        rates = ", ".join(f"{rate:.0f} in {dtype}" for dtype, rate in self.product_gflops.items())
-        versions = ", ".join(f"{k} {v}" for k, v in self.machine.items() if k not in ("cpu", "cores"))
+        each = "all cores" if self.threads is None else f"{self.threads} thread(s)"
+        if self.threads is None and any(timing.how for result in self.results for timing in result.timings):
+            each = "each side with the better of 1 thread and all cores"
         left_out = "".join(f"; {name} left out" for name in self.missing)
-        return (
-            f"Forward + backward, median ms. {self.machine['cpu']}, {self.machine['cores']} cores, {cores}; large NumPy product "
-            f"{rates} GFLOP/s; {versions}{left_out}."
-        )
+        return f"Forward + backward, median ms, {each}. {describe(self.machine, self.product_gflops)}{left_out}."
+
+    def by_package(self) -> Report:
+        """The same with one side for each library, the fastest of its forms in each case."""
+        results = []
+        for result in self.results:
+            best: dict[str, Timing] = {}
+            for timing in sorted(result.timings, key=lambda timing: timing.seconds):
+                best.setdefault(package_of(timing.side), timing)
+            order = dict.fromkeys(package_of(timing.side) for timing in result.timings)
+            results.append(replace(result, timings=tuple(replace(best[package], side=package) for package in order)))
+        return replace(self, results=tuple(results))
 
     def summary(self) -> str:
         """One sentence: in how many of the cases with peers we are the fastest side, and by how much.
@@ -90,7 +104,7 @@ class Report:
         """
         ratios = sorted(result.ratio for result in self.results if result.ratio is not None)
         if not ratios:
-            raise ValueError("results: expected a case that a rival took part in, got none; install numpy, torch or jax")
+            raise ValueError("results: expected a case that a peer took part in, got none; install torch or jax")
         fastest = sum(ratio > 1 for ratio in ratios)
         low, middle, high = (_number(ratio) for ratio in (ratios[0], statistics.median(ratios), ratios[-1]))
         return (
@@ -154,7 +168,8 @@ class Report:
         figure.savefig(path, dpi=150)
 
     def _draw(self, axis: Any, title: str, results: list[CaseResult]) -> None:
-        colours = dict(zip(self.sides, ("#d1495b", "#8d99ae", "#edae49", "#00798c", "#30638e"), strict=False))
+        palette = ("#d1495b", "#8d99ae", "#edae49", "#00798c", "#30638e", "#7f5539", "#588157", "#b56576", "#6d597a")
+        colours = dict(zip(self.sides, palette, strict=False))
         width = 0.84 / len(self.sides)
         for number, side in enumerate(self.sides):
             places = [k + (number - (len(self.sides) - 1) / 2) * width for k in range(len(results))]

@@ -1,30 +1,27 @@
 """Medians of interleaved turns: every side runs in every round, so that a noisy minute affects all of them.
 
-A turn is one call that is not counted, then as many as fill 20 ms, at least one; its value is their mean time, the result
-the median over turns.
-Before each turn the process must be idle. This is not fussiness: the threads of NumPy's BLAS spin for 0.1 to 0.2 s after a
-product, and on two cores the side that comes next then takes 1.8 times as long (PyTorch, RNN with B = 16 and H = 64,
-measured: 21–23 ms right after and up to 0.1 s after a product, 12–13 ms from 0.2 s on).
+Each side runs in processes of its own, one for each of its variants: on one thread and on all cores, and what else its library
+offers. The fastest variant takes part in the turns. A turn is as many calls as fill 20 ms, at least one; its value is their mean
+time, the result the median over turns. What a turn does is in `host.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib.metadata
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
-from .cases import CELLS, Case, select
-from .numpy_peer import NumpyPeer
-from .peers import PEERS, OursSide, Side, assert_same_gradients
+from .cases import Case, select
+from .host import Runner
+from .machine import machine, product_rates
+from .numpy_peer import NumpyPeer, gradients
+from .peers import PEERS, assert_equal_gradients
 from .report import CaseResult, Report, Timing
+from .variants import Entry, start_all
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with (cases done, cases in all, name of the case that starts; empty at the end)."""
@@ -32,48 +29,68 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 TURN_SECONDS = 0.02
 WARM_BELOW_SECONDS = 0.25  # a longer call pays for its own cold start
 MIN_TURNS = 5
-PRODUCT_SIZE = 2048
-PRODUCTS_PER_CASE = 3
+LOOKS = 2  # turns that choose a variant: the shorter counts
 
 
-def settle(limit_seconds: float = 1.0) -> None:
-    """Sleeps until all threads of this process have been idle for 20 ms, at most ``limit_seconds``.
+def prepare(case: Case, entries: Sequence[Entry]) -> None:
+    """Sets every variant up, as many at a time as there are cores: most of it is compiling."""
+    at_once = os.cpu_count() or 1
+    for first in range(0, len(entries), at_once):
+        batch = entries[first : first + at_once]
+        for entry in batch:
+            entry.runner.begin("setup", case)
+        for entry in batch:
+            entry.runner.result()
 
-    Shorter intervals show nothing: operating systems account the time of a running thread at ticks, every 4 to 10 ms.
+
+def first_look(runner: Runner) -> tuple[float, int, bool]:
+    """Seconds of a call, the calls of a turn, and whether a turn begins with a call that is not counted."""
+    once = runner.call("turn", 1, False)
+    calls, warm = max(1, int(TURN_SECONDS / once)), once < WARM_BELOW_SECONDS
+    looks = [runner.call("turn", calls, warm) for _ in range(LOOKS)] if warm else [once]
+    return min(looks), calls, warm
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The variant of a side that takes part in the turns."""
+
+    entry: Entry
+    how: str
+    look: float
+    calls: int
+    warm: bool
+
+
+def choose(case: Case, entries: Sequence[Entry]) -> list[Chosen]:
+    """Checks that all variants that know the case give the same gradients, and takes the fastest variant of each side.
+
+    Raises
+    ------
+    AssertionError
+        If a side gives another gradient than plain NumPy in float64.
     """
-    deadline = time.perf_counter() + limit_seconds
-    while time.perf_counter() < deadline:
-        busy = time.process_time()
-        time.sleep(0.02)
-        if time.process_time() - busy < 0.002:
-            return
+    able = [entry for entry in entries if entry.runner.call("supports", case)]
+    prepare(case, able)
+    expected = gradients(case, case.arrays().astype("float64"))
+    best: dict[str, Chosen] = {}
+    for entry in able:
+        setting = entry.runner.call("tune")
+        assert_equal_gradients(case, entry.variant.side, entry.runner.call("gradients"), expected)
+        found = Chosen(entry, entry.variant.label(setting), *first_look(entry.runner))
+        if entry.variant.side not in best or found.look < best[entry.variant.side].look:
+            best[entry.variant.side] = found
+    return list(best.values())
 
 
-def _turn(side: Side, calls: int, warm: bool) -> float:
-    """Seconds of one call, as the mean of ``calls``; ``warm``: a call before them, not counted, wakes threads and caches."""
-    settle()
-    if warm:
-        side.run()
-    gc_was_on = gc.isenabled()
-    gc.disable()
-    try:
-        start = time.perf_counter()
-        for _ in range(calls):
-            side.run()
-        return (time.perf_counter() - start) / calls
-    finally:
-        if gc_was_on:
-            gc.enable()
-
-
-def measure(case: Case, sides: Sequence[Side], seconds: float) -> CaseResult:
-    """Checks that all sides that know the case give the same gradients, then times them in turns.
+def measure(case: Case, entries: Sequence[Entry], seconds: float) -> CaseResult:
+    """Chooses a variant of each side, see `choose`, then times them in turns.
 
     Parameters
     ----------
     case : Case
         What is computed.
-    sides : sequence of Side
+    entries : sequence of Entry
         Those that do not support the case are left out.
     seconds : float
         Rounds of turns start until this much time has passed; at least ``MIN_TURNS`` are run.
@@ -81,63 +98,49 @@ def measure(case: Case, sides: Sequence[Side], seconds: float) -> CaseResult:
     Raises
     ------
     AssertionError
-        If a side gives another gradient than plain NumPy in float64; nothing is timed then.
+        If a side gives a wrong gradient; nothing is timed then.
     """
-    able = [side for side in sides if side.supports(case)]
-    arrays = case.arrays()
-    for side in able:
-        side.setup(case, arrays)
-    assert_same_gradients(case, arrays, able)
-    once = [_turn(side, 1, warm=False) for side in able]  # the check above was the first call
-    calls = [max(1, int(TURN_SECONDS / seconds_once)) for seconds_once in once]
-    turns: list[list[float]] = [[] for _ in able]
+    chosen = choose(case, entries)
+    turns: list[list[float]] = [[] for _ in chosen]
     end = time.perf_counter() + seconds
     while len(turns[0]) < MIN_TURNS or time.perf_counter() < end:
-        for side, n, cold, taken in zip(able, calls, once, turns, strict=True):
-            taken.append(_turn(side, n, warm=cold < WARM_BELOW_SECONDS))
-    return CaseResult(case, tuple(_timing(s, n, taken) for s, n, taken in zip(able, calls, turns, strict=True)))
+        for side, taken in zip(chosen, turns, strict=True):
+            taken.append(side.entry.runner.call("turn", side.calls, side.warm))
+    return CaseResult(case, tuple(_timing(side, taken) for side, taken in zip(chosen, turns, strict=True)))
 
 
-def _timing(side: Side, calls: int, taken: list[float]) -> Timing:
+def _timing(side: Chosen, taken: list[float]) -> Timing:
     low, median, high = statistics.quantiles(taken, n=4)
-    return Timing(side.name, median, low, high, len(taken), calls)
+    return Timing(side.entry.variant.side, median, low, high, len(taken), side.calls, side.how)
 
 
-def product_rates(dtype: str) -> list[float]:
-    """GFLOP/s of some large NumPy products in this dtype: what this machine's matrix product gives, at this moment."""
-    rng = np.random.default_rng(0)
-    a, b = (rng.standard_normal((PRODUCT_SIZE, PRODUCT_SIZE)).astype(dtype) for _ in range(2))
-    settle()
-    rates = []
-    for repeat in range(PRODUCTS_PER_CASE + 1):
-        start = time.perf_counter()
-        a @ b
-        if repeat:  # the first one wakes the threads
-            rates.append(2e-9 * PRODUCT_SIZE**3 / (time.perf_counter() - start))
-    return rates
+def check_request(peers: Sequence[str], threads: int | None) -> None:
+    """Refuses names that are not those of peers, and less than a thread."""
+    if unknown := [name for name in peers if name not in PEERS]:
+        raise ValueError(f"peers: expected names among {', '.join(PEERS)}, got {', '.join(unknown)}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: expected at least 1, got {threads}; leave it out for the better of one and all cores")
 
 
 def run_bench(
+    cases: Sequence[Case] | None = None,
     peers: Iterable[str] = tuple(PEERS),
-    cells: Iterable[str] = CELLS,
-    dtypes: Iterable[str] = ("float32",),
     threads: int | None = None,
-    size_classes: Iterable[str] = ("S", "M", "L"),
     seconds_per_case: float = 3.0,
     progress: Progress | None = None,
 ) -> Report:
-    """Measures fastbptt and its peers on the table of cases.
+    """Measures fastbptt and its peers.
 
     Parameters
     ----------
+    cases : sequence of Case, optional
+        See ``fastbptt.bench.cases.select``, whose defaults are taken.
     peers : names among ``PEERS``
-        A rival that is not installed is named in ``Report.missing`` and left out.
-    cells, dtypes, size_classes : names
-        Which cases; see ``fastbptt.bench.cases.select``.
+        A peer that is not installed is named in ``Report.missing`` and left out.
     threads : int or None
-        Limit for every side and for the large product; None leaves all cores to everybody, as users find it.
+        Limit for every side and for the large product; None gives every side the better of one thread and all cores.
     seconds_per_case : float
-        Time for the turns of one case; checks and compilation come on top.
+        Time for the turns of one case; checks, compilation and the choice of variants come on top.
     progress : callable or None
         Called as ``progress(done, total, name)``.
 
@@ -154,50 +157,19 @@ def run_bench(
     AssertionError
         If the sides do not agree on a gradient.
     """
-    wanted = tuple(peers)
-    if unknown := [name for name in wanted if name not in PEERS]:
-        raise ValueError(f"peers: expected names among {', '.join(PEERS)}, got {', '.join(unknown)}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads: expected at least 1, got {threads}; leave it out for all cores")
-    cases = select(cells, dtypes, size_classes)
+    wanted, cases = tuple(peers), select() if cases is None else cases
+    check_request(wanted, threads)
     rates: dict[str, list[float]] = {case.dtype: [] for case in cases}
     results = []
     with contextlib.ExitStack() as closing:
         closing.callback(NumpyPeer(threads).close)  # limits the large product, whoever takes part
-        sides, missing = _open_sides(wanted, threads, closing)
+        entries, missing = start_all(wanted, threads, closing)
         for done, case in enumerate(cases):
             if progress is not None:
                 progress(done, len(cases), case.name)
             rates[case.dtype] += product_rates(case.dtype)
-            results.append(measure(case, sides, seconds_per_case))
+            results.append(measure(case, entries, seconds_per_case))
     if progress is not None:
         progress(len(cases), len(cases), "")
     product = {dtype: statistics.median(measured) for dtype, measured in rates.items()}
-    return Report(_machine(side.name for side in sides), threads, missing, product, tuple(results))
-
-
-def _open_sides(peers: Sequence[str], threads: int | None, closing: contextlib.ExitStack) -> tuple[list[Side], dict[str, str]]:
-    sides: list[Side] = [OursSide(threads)]
-    closing.callback(sides[0].close)
-    missing = {}
-    for name in peers:
-        try:
-            side = PEERS[name](threads)
-        except ImportError as error:
-            missing[name] = str(error)
-            continue
-        closing.callback(side.close)
-        sides.append(side)
-    return sides, missing
-
-
-def _machine(packages: Iterable[str]) -> dict[str, str]:
-    """Where the figures come from: CPU, cores, and the versions of Python and of every side."""
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    found = {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version()}
-    for name in dict.fromkeys((*packages, "numpy", "numba")):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # run from a checkout that is not installed
-            found[name] = importlib.metadata.version(name)
-    return found
+    return Report(machine(entry.variant.side for entry in entries), threads, missing, product, tuple(results))

@@ -1,4 +1,4 @@
-"""Through time and back: check, plan, execute."""
+"""`forward`, `backward` and `step`: check the arguments, plan, execute."""
 from __future__ import annotations
 
 from functools import lru_cache
@@ -28,7 +28,7 @@ from .truncation import FULL, Truncation
 
 def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = None, *, resets: Any = None,
             noise: Any = None, seed: int | None = None, memory_budget: int | str | None = None) -> Tape:
-    """All steps of a recurrent cell, h_t = cell(x_t, h_{t−1}), or of a stack of them.
+    """Run all steps of a recurrent cell, h_t = cell(x_t, h_{t−1}), or of a stack of cells.
 
     Parameters
     ----------
@@ -41,19 +41,19 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     lengths : (B,) integers in 1 … T, optional
         Valid steps of each sequence. Padded steps are not read; the state is held there.
     resets : (T, B) booleans, optional
-        Where true, the state returns to `state` before that step, and no gradient crosses: an episode begins in a stream.
+        Where true, the state returns to `state` before that step, and no gradient crosses: a new episode begins.
     noise : (T, B, H), optional
         Added to the pre-activations of an RNN.
     seed : int, optional
-        Seed of the dropout of a Stack; none is dropped without it.
+        Seed of the dropout of a Stack; nothing is dropped without it.
     memory_budget : int or str, optional
-        Bytes, or "N KiB", "N MiB", "N GiB", that forward and backward may take beside their inputs and results: the tape then
-        keeps a few states, and backward computes the others again (`fastbptt.bptt.checkpoints`). Full BPTT in one direction.
+        Bytes, or "N KiB", "N MiB", "N GiB", that forward and backward may use besides their inputs and results: the tape then
+        stores a few states, and backward recomputes the others (`fastbptt.bptt.checkpoints`). Full BPTT in one direction.
 
     Returns
     -------
     Tape
-        `tape.h` (T, B, H), `tape.final`. What it shows of the scan is read-only; `final` is a copy of its own.
+        `tape.h` (T, B, H), read-only; `tape.final`, a copy.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     scans = scans_of(cell, params, initial)
     tape = (_forward(cell, scans, batch, initial, seed) if memory_budget is None else
             _forward_within(memory_budget, cell, scans, batch, initial, seed))
-    if all(scan.cell.mask is None for scan in scans):        # else they hold copies, which later changes of W do not reach
+    if all(scan.cell.mask is None for scan in scans):        # else W is a copy, which later changes do not reach
         tape.checked = given, scans
     return tape
 
@@ -117,17 +117,17 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     cell, params
         As given to `forward`.
     tape : Tape
-        From `forward`; it is left as it was, any number of calls may follow one forward.
+        From `forward`; it is not changed, and may be used any number of times.
     dh : (T, B, H)
         ∂L/∂h_t injected at every step; not read at padded steps. With a tape of checkpoints also a function
         dh(start, stop, h) of the h_t of steps start+1 … stop, called once for each segment, last first.
     truncation : Truncation, optional
         Full BPTT without it.
     dfinal : State, optional
-        ∂L/∂`tape.final`, what a loss of the final state or the steps after these send back: goes with the errors of the last end.
+        ∂L/∂`tape.final`, from a loss of the final state or from later steps; it goes back with the errors of the last end.
     clip_state : float, optional
         Largest norm of the error ∂L/∂state that a pass carries from a step to the one before, for each sequence and step
-        (over h and c together for the LSTM, for each layer of a stack): longer ones are scaled. Gradients are then no longer
+        (over h and c together for the LSTM, for each layer of a stack): larger ones are scaled down. Gradients are then no longer
         linear in dh.
 
     Returns
@@ -190,7 +190,7 @@ def _no_errors(cell: Any, B: int, dtype: Any) -> Any:
 
 
 def check_horizon(truncation: Any) -> Truncation:
-    """A Truncation; None: full BPTT."""
+    """The truncation, checked; None means full BPTT."""
     if truncation is None:
         return FULL
     if not isinstance(truncation, Truncation):

@@ -1,9 +1,9 @@
-"""Exact BPTT in bounded memory: states at some steps are kept, what lies between them is computed again on the way back.
+"""Exact BPTT in bounded memory: some states are stored, the steps between them are recomputed on the way back.
 
-With one level, T steps in segments of S keep T/S states and the tape of one segment: S = √T needs the least. With L levels a
-stretch is cut into n parts, each part into n again …, n^L segments in all, and L·n states are kept at a time; every level
-more is one forward pass more. Segments begin at multiples of the scan's blocks of steps, so that every sum has the same order,
-and the gradients the same bits, as without a budget.
+With one level, T steps in segments of S take T/S states and the tape of one segment: S = √T needs the least. With L levels
+the steps are divided into n parts, each part into n again, and so on: n^L segments in all, with L·n states stored at a time;
+each level costs one more forward pass. Segments begin at multiples of the scan's blocks of steps, so that every sum has the
+same order, and the gradients the same bits, as without a budget.
 
 A. Griewank and A. Walther, "Algorithm 799: revolve", ACM Transactions on Mathematical Software 26(1), 2000; T. Chen, B. Xu,
 C. Zhang and C. Guestrin, "Training deep nets with sublinear memory cost", arXiv:1604.06174.
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, Batch
-from ..cells.time_blocks import TIME_ROWS
 from ..engine.partition import BLOCK_FLOATS, MAX_SHARDS, MIN_BLOCK_ROWS
 from ..engine.threads import get_num_threads
 from ..errors import check_budget, refuse_budget
@@ -25,17 +24,17 @@ from .truncation import FULL
 
 
 class Schedule(NamedTuple):
-    """How a call is cut."""
+    """How a call is divided into segments."""
 
     segment: int
     """Steps of a segment, S."""
     fan: int
-    """Parts into which each level cuts a stretch, n."""
+    """Parts into which each level divides its steps, n."""
     levels: int
 
     @property
     def stretch(self) -> int:
-        """Steps between the checkpoints that a forward call leaves."""
+        """Steps between the checkpoints that a forward call stores."""
         return int(self.segment * self.fan ** (self.levels - 1))
 
 
@@ -64,22 +63,22 @@ def _like(T: int, B: int, size: int, dtype: Any) -> Array:
 
 
 def _working_bytes(cell: Any, B: int, T: int, dtype: Any) -> int:
-    """About the bytes of a scan's own buffers: a block of working rows and of gathered rows for each shard under way."""
+    """Roughly the bytes of a scan's own buffers: a block of working and of gathered rows for each running shard."""
     gathered = max(cell.input_size, cell.hidden_size) + 16
     width = (cell.gates + 1) * (cell.hidden_size + 16) + gathered
-    rows = TIME_ROWS if B == 1 else max(MIN_BLOCK_ROWS, BLOCK_FLOATS // width) * min(MAX_SHARDS, get_num_threads())
+    rows = max(MIN_BLOCK_ROWS, BLOCK_FLOATS // width) * min(MAX_SHARDS, get_num_threads())
     return int(min(rows, T * B) * width * dtype.itemsize)
 
 
 def plan_schedule(T: int, unit: int, budget: int, per_step: int, per_state: int, fixed: int) -> Schedule:
-    """The fewest levels that fit, and among these the longest segments.
+    """The schedule with the fewest levels that fits, and among these the one with the longest segments.
 
     Parameters
     ----------
     T : int
         Steps.
     unit : int
-        What a segment has to be a multiple of.
+        Segments are multiples of it.
     budget : int
         Bytes.
     per_step, per_state, fixed : int
@@ -104,6 +103,6 @@ def plan_schedule(T: int, unit: int, budget: int, per_step: int, per_state: int,
                 return Schedule(segment, fan, levels)
             least = min(least, need)
             segment -= max(unit, segment // 16 // unit * unit)
-        if -(-T // unit) <= 2 ** levels:     # more levels keep no fewer states
+        if -(-T // unit) <= 2 ** levels:     # more levels store no fewer states
             break
     raise refuse_budget(budget, least)

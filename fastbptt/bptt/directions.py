@@ -16,7 +16,7 @@ def reverse_sequences(array: Array, lengths: Array) -> Array:
 
 
 def reverse_batch(batch: Batch) -> Batch:
-    """What a reverse direction reads. A reset before step t separates steps t−1 and t, so there it comes before step t−1."""
+    """The batch in reverse. A reset before step t separates steps t−1 and t, so in reverse it comes before step t−1."""
     resets = batch.resets
     if resets.size:
         shifted = np.concatenate([resets[1:], np.zeros_like(resets[:1])])

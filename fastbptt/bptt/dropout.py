@@ -12,7 +12,7 @@ def draw_mask(cell: Any, seed: int | None, layer: int, shape: tuple[int, ...], s
     """Which outputs (n, B, H) of a layer reach the next, for n steps after `start`; None: all."""
     if seed is None or cell.dropout == 0 or layer == len(cell.layers) - 1:
         return None
-    bits = np.random.PCG64([seed, layer]).advance(start * shape[1] * shape[2])      # one number for every output before
+    bits = np.random.PCG64([seed, layer]).advance(start * shape[1] * shape[2])      # past the numbers of earlier steps
     return np.asarray(np.random.Generator(bits).random(shape) >= cell.dropout)
 
 

@@ -42,8 +42,7 @@ class Scan:
 
     def forward(self, batch: Batch, arrays: Any) -> None:
         """All steps of a batch into the arrays of a tape; where it is not the first segment, row 0 has the state before it."""
-        B = len(batch.lengths)
-        with pool_for(self.cell.row_flops * batch.x.shape[0] * B, B) as pool:
+        with pool_for(self.cell.row_flops * batch.x.shape[0] * len(batch.lengths)) as pool:
             kernels_of(self.cell).forward(tuple(arrays), tuple(batch), self.initial, self.params, tuple(self.cell.options), pool)
 
     def backward(self, run: Run, passes: Passes, sums: Any, grads: Any, errors: Any, clip: float, whole: bool,
@@ -53,7 +52,7 @@ class Scan:
         if clip:
             options = options._replace(clip=clip)
         flops = 2 * self.cell.row_flops * batch.x.shape[0] * len(batch.lengths)
-        with pool_for(flops, len(passes.sequence)) as pool:
+        with pool_for(flops) as pool:
             kernels_of(self.cell).backward(sums, grads, errors, tuple(run.arrays), tuple(batch), self.initial, self.params,
                                            tuple(options), tuple(passes), (whole, last, pool))
 

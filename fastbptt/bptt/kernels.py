@@ -12,7 +12,7 @@ from ..cells.buffers import Sums, dims_of, input_sum_size, state_sum_size
 from ..cells.form import FORMS
 from ..cells.forward import scan_forward, start_tape
 from ..cells.gradients import add_sums
-from ..cells.time_blocks import block_steps, longest_of, time_pieces
+from ..cells.time_blocks import block_steps
 from ..engine.jit import kernel
 from ..engine.panels import padded
 from ..engine.tuples import named
@@ -55,7 +55,7 @@ def _kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels
         if whole:
             scan_backward(found, sent, saved, given, first, weights, chosen, way, pool)
         else:
-            parts = named(sums, Sums)
+            parts = Sums(sums[0], sums[1], sums[2])      # by value, as `scan_backward` has them: one compiled version for both
             scan_segment(parts, dx, sent, saved, given, first, weights, chosen, way, pool)
             if last:
                 add_sums(found, parts, saved, given, first)
@@ -75,24 +75,21 @@ def cell_dims(cell: Any, T: int, B: int, dtype: Any) -> Any:
 def segment_unit(cell: Any, batch: Batch, shards: int, dtype: Any) -> int:
     """What the steps of a segment have to be a multiple of, for the same bits as without segments."""
     d = cell_dims(cell, batch.x.shape[0], batch.x.shape[1], dtype)
-    return int(block_steps(time_pieces(shards, longest_of(batch), d, 0), (d.B + shards - 1) // shards, d))
+    return int(block_steps((d.B + shards - 1) // shards, d))
 
 
 @lru_cache(maxsize=64)
-def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bool, B: int, shards: int, longest: int,
+def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bool, B: int, shards: int,
                 resets: bool) -> tuple[tuple[int, int], ...]:
-    """Shapes of `Sums` (see `input_sum` and `state_sum`); `longest` steps of a single shard whose passes are full, or 0."""
+    """Shapes of `Sums` (see `input_sum` and `state_sum`)."""
     form, like = FORMS[params_type], NONE[dtype]
     lay, Hp = form.layout, padded(hidden, like)
-    if longest:
-        shards = time_pieces(1, longest, dims_of(longest, B, inputs, hidden, form.states, lay.columns, like), 0).number
     return ((shards, input_sum_size(lay.input_columns, inputs, Hp, ids, like)),
             (shards, state_sum_size(lay.recurrent, form.extra_count, Hp)), (shards, form.states * B * hidden * resets))
 
 
 def empty_sums(cell: Any, batch: Batch, passes: Passes, dtype: Any) -> tuple[Array, ...]:
     """Zero partial sums for the backward scans over the segments of a batch."""
-    longest = longest_of(batch) if passes.full and passes.shards == 1 else 0
     shapes = _sum_shapes(cell.params_type, cell.input_size, cell.hidden_size, dtype, batch.x.ndim == 2, len(batch.lengths),
-                         passes.shards, longest, batch.resets.size > 0)
+                         passes.shards, batch.resets.size > 0)
     return tuple([np.zeros(shape, dtype) for shape in shapes])

@@ -1,4 +1,4 @@
-"""The passes of a backward call, cut into units that run by themselves: from the truncation and the lengths alone."""
+"""The passes of a backward call, in work units that run independently: by the truncation, the lengths and H alone."""
 from __future__ import annotations
 
 from functools import lru_cache
@@ -11,13 +11,13 @@ from ..engine.partition import MAX_SHARDS, SHARD_ROWS, most_shards, power_of_two
 from .truncation import Truncation, passes_by_sequence, passes_of_all
 
 Sizes = tuple[int, int, int]
-KEPT_PASSES = 2**14      # of the largest plan that is kept for the next call, half a megabyte
+KEPT_PASSES = 2**14      # passes of the largest plan that is cached, half a megabyte
 
 
 def _in_units(rows: Array, unit: Array, shards: int | None = None, full: bool = False, overlap: bool = False) -> Passes:
-    """Passes (n, 4), as the columns of `Passes`, sorted by unit, in each those over most steps first.
+    """Passes (n, 4), as the columns of `Passes`, sorted by work unit, in each those over most steps first.
 
-    As time goes back, those under way are then the first n.
+    As time goes back, those still running are then the first n.
     """
     order = np.lexsort((rows[:, 3] - rows[:, 1], unit))
     bounds = np.append(0, np.cumsum(np.bincount(unit)))
@@ -28,7 +28,7 @@ def _in_units(rows: Array, unit: Array, shards: int | None = None, full: bool = 
 
 
 def _full(lengths: Array, start: int, T: int, sizes: Sizes) -> Passes:
-    """One pass for every sequence, a unit for every shard, as `shard_rows` has it. The T steps may begin after step `start`."""
+    """One pass for every sequence, one work unit per shard (`shard_rows`). The T steps may begin after step `start`."""
     order = longest_first(lengths)
     shards = shard_count(order.size, int(lengths.max()), *sizes)
     rows = np.zeros((order.size, 4), np.int64)
@@ -41,10 +41,10 @@ def _full(lengths: Array, start: int, T: int, sizes: Sizes) -> Passes:
 
 
 def _chunks(lengths: Array, truncation: Truncation, separate: bool) -> Passes:
-    """Chunks of k steps, last first; a unit has a few successive chunks of all sequences.
+    """Chunks of k steps, last first; a work unit has a few successive chunks of all sequences.
 
-    Where k does not divide the length, the pass from the last step reaches back into the last whole chunk, so it is in
-    the same unit: what two passes add to one step is added in a fixed order.
+    If k does not divide the length, the pass from the last step reaches back into the last whole chunk, so it is in the
+    same work unit: two passes add to one step in a fixed order.
     """
     k = truncation.horizon
     chunks = max(1, int(lengths.max()) // k)
@@ -58,11 +58,11 @@ def _chunks(lengths: Array, truncation: Truncation, separate: bool) -> Passes:
 
 
 def _overlapping(lengths: Array, truncation: Truncation, separate: bool) -> Passes:
-    """All ends of every sequence, cut into units long enough that reaching back before their own steps costs little."""
+    """All ends of every sequence, in work units so long that the steps before their own, which they reach, cost little."""
     together = max(PASS_ROWS, -(-4 * min(truncation.horizon, int(lengths.max())) // truncation.stride))
     rows, unit, units = [], [], 0
     for own in passes_by_sequence(lengths, truncation, separate):
-        # The last end first: of passes over as many steps, a unit's first has the last end and its last the first.
+        # The last end first: passes over equally many steps stay in this order, so a unit's first pass has its last end.
         rows.append(own[::-1])
         unit.append(units + np.arange(len(own))[::-1] // together)
         units += -(-len(own) // together)
@@ -71,7 +71,7 @@ def _overlapping(lengths: Array, truncation: Truncation, separate: bool) -> Pass
 
 @lru_cache(maxsize=16)
 def _planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, sizes: Sizes, separate: bool) -> Passes:
-    """`plan_passes` by what it depends on."""
+    """`plan_passes`, cached by what it depends on."""
     steps, truncation = np.frombuffer(lengths, np.int64), Truncation(horizon, stride)
     longest = int(steps.max())
     if truncation.horizon >= longest and (truncation.stride >= longest or not separate):
@@ -82,7 +82,7 @@ def _planned(lengths: bytes, start: int, T: int, horizon: int, stride: int, size
 
 def plan_passes(lengths: Array, T: int, truncation: Truncation, sizes: Sizes, separate: bool = False,
                 start: int = 0) -> Passes:
-    """The passes of one scan, their units and shards; small plans are kept for the next call.
+    """The passes of one scan, their work units and shards; small plans are cached.
 
     Parameters
     ----------
@@ -91,21 +91,21 @@ def plan_passes(lengths: Array, T: int, truncation: Truncation, sizes: Sizes, se
         Steps of the arrays. Full BPTT may be cut into segments, whose arrays begin after step `start`; truncated may not.
     truncation : Truncation
     sizes : (gates, I, H)
-        Of the cell: they decide how many rows make a shard worth while.
+        Of the cell: they decide how many rows make a shard worthwhile.
     separate : bool
-        Passes that all reach step 1 add up to a single one, unless what they carry is clipped: then they stay separate.
+        Keep passes separate that all reach step 1, as clipping requires; else a single pass takes all their errors.
     """
     plan = _planned if T * lengths.size // truncation.stride <= KEPT_PASSES else _planned.__wrapped__
     return plan(lengths.tobytes(), start, T, truncation.horizon, truncation.stride, sizes, separate)
 
 
 def forget_plans() -> None:
-    """Drop the plans that are kept for the next call, so that the next call makes its own."""
+    """Empty the cache of plans."""
     _planned.cache_clear()
 
 
 def passes_of_group(rows: Array, sizes: Sizes) -> Passes:
-    """Passes (n, 4) no two of which share a step, in equal units."""
+    """Passes (n, 4), no two of which share a step, in equal work units."""
     n = len(rows)
     shards = shard_count(n, int((rows[:, 1] - rows[:, 3]).max()), *sizes)
     units = max(shards, -(-n // PASS_ROWS))
@@ -124,5 +124,3 @@ def joint_passes(lengths: Array, truncation: Truncation, sizes: list[Sizes], sep
         lower[:, 2] = lower[:, 3]
         found.append([passes_of_group(lower, own) for own in sizes[:-1]] + [passes_of_group(rows, sizes[-1])])
     return found
-
-

@@ -18,7 +18,7 @@ from ..errors import check_cells, check_flag, check_fraction
 
 
 class Directions(NamedTuple):
-    """What belongs to the two directions of a layer: its Params, States or Tapes."""
+    """The two directions of a layer: its Params, States or Tapes."""
 
     forward: Any
     reverse: Any
@@ -28,12 +28,12 @@ class Directions(NamedTuple):
 class Stack:
     """Layers of cells, each reading the outputs of the one below, in one or in two directions: a configuration, no arrays.
 
-    It stands wherever a cell does: in `forward`, `backward`, `step`, `SequenceModel`. Its Params and States are tuples with one
-    entry for every layer: that of the layer's cell, or with two directions `Directions(forward, reverse)` of them. tape.h is the
-    output of the last layer, (T, B, H), with two directions (T, B, 2H), forward first; where a step is padded, either direction
-    repeats the state after its own last step. `tape.layers` has the tape of every layer.
+    It can be used wherever a cell can: in `forward`, `backward`, `step`, `SequenceModel`. Its Params and States are tuples with
+    one entry per layer: that of the layer's cell, or with two directions `Directions(forward, reverse)` of them. tape.h is the
+    output of the last layer, (T, B, H), with two directions (T, B, 2H), forward first; at padded steps each direction repeats
+    the state after its own last step. `tape.layers` has the tape of every layer.
 
-    Truncation: the state is the joint state of all layers, the pass of end e stops at e−h in every layer. Two directions refuse
+    Truncation applies to the joint state of all layers: the pass of end e stops at e−h in every layer. Two directions refuse
     truncation and single steps.
 
     Parameters
@@ -43,13 +43,13 @@ class Stack:
     bidirectional : bool
         Whether every layer has a second set of parameters that reads each sequence from its last valid step to the first.
     dropout : float
-        Share of a layer's outputs that are 0 on their way to the next layer, the others times 1/(1−dropout), where `forward` is
-        given a seed; drawn for every step, sequence and unit. Nothing is dropped after the last layer.
+        Fraction of a layer's outputs that the next layer sees as 0, the others scaled by 1/(1−dropout), if `forward` is given
+        a seed; drawn for every step, sequence and unit. Nothing is dropped after the last layer.
 
     Raises
     ------
     TypeError, ValueError
-        If the cells do not fit on each other or an option is out of range.
+        If the sizes of successive cells do not match or an option is out of range.
 
     Examples
     --------
@@ -100,17 +100,17 @@ class Stack:
 
     @cached_property
     def scans(self) -> tuple[Any, ...]:
-        """The cell of every scan of a call: layer after layer, with two directions forward before reverse."""
+        """The cell of every scan of a call: layer by layer, with two directions forward before reverse."""
         return tuple(cell for cell in self.cells for _ in range(1 + self.bidirectional))
 
     @property
     def parts(self) -> list[tuple[str, Any]]:
-        """A prefix for names, such as "0." or "0.reverse.", and the cell: for every layer and direction."""
-        ways = ("forward.", "reverse.") if self.bidirectional else ("",)
-        return [(f"{i}.{way}", cell) for i, cell in enumerate(self.cells) for way in ways]
+        """(prefix of names, such as "0." or "0.reverse.", cell) for every layer and direction."""
+        directions = ("forward.", "reverse.") if self.bidirectional else ("",)
+        return [(f"{i}.{direction}", cell) for i, cell in enumerate(self.cells) for direction in directions]
 
     def flatten(self, entries: Any) -> list[Any]:
-        """What belongs to the layers, as a list of one entry for every scan, forward before reverse."""
+        """The entries of the layers as a list of one entry per scan, forward before reverse."""
         return [entry for layer in entries for entry in layer] if self.bidirectional else list(entries)
 
     def params_of(self, arrays: dict[str, Array]) -> Any:
@@ -118,7 +118,7 @@ class Stack:
         return self.per_layer(cell.params_type(*[arrays[prefix + name] for name in cell.shapes]) for prefix, cell in self.parts)
 
     def per_layer(self, entries: Any) -> tuple[Any, ...]:
-        """Entries of an iterator, layer after layer and forward before reverse, as a tuple of layers; of None: all None."""
+        """The inverse of `flatten`, for any iterable; for None every entry is None."""
         if entries is not None:
             entries = iter(entries)
 
@@ -127,7 +127,7 @@ class Stack:
         return tuple(Directions(entry(), entry()) if self.bidirectional else entry() for _ in self.cells)
 
     def init(self, seed: int = 0, dtype: Any = np.float32, **options: Any) -> Any:
-        """Initial parameters: every cell's own, from seeds that follow from `seed`; `options` go to every cell's init."""
+        """Initial parameters: every cell's own, from seeds derived from `seed`; `options` go to every cell's init."""
         seeds = np.random.SeedSequence(seed).generate_state(len(self.parts), np.uint64)
         return self.per_layer(cell.init(seed=int(own), dtype=dtype, **options)
                               for own, (_, cell) in zip(seeds, self.parts, strict=True))

@@ -1,4 +1,4 @@
-"""What a forward call keeps for the backward one."""
+"""What a forward call stores for the backward call."""
 from __future__ import annotations
 
 from typing import Any
@@ -12,16 +12,16 @@ from .directions import reverse_sequences
 
 
 class Tape:
-    """What `forward` kept: the states of all steps, and what `backward` needs of the call.
+    """What `forward` stored: the states of all steps, and what `backward` needs of the call.
 
-    It refers to x as it was passed; it does not copy it. `h` and `c` are read-only views of what the backward
-    pass reads (copy them to change them); `final` is a copy of its own, which outlives the tape.
+    It refers to the x that was passed, without a copy. `h` and `c` are read-only views of what the backward
+    pass reads (copy them to change them); `final` is a copy, which outlives the tape.
     """
 
     def __init__(self, cell: Any, arrays: Any, batch: Batch, initial: Any):
         self.cell, self.arrays, self.batch, self.initial = cell, arrays, batch, initial
         self.checked: Any = (None, None)
-        """The parameters as they were passed, and the scans made of them: not to be checked again when they come back."""
+        """The parameters as passed, and the scans made from them, which `backward` with the same ones need not check again."""
         self._final: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -47,17 +47,17 @@ class Tape:
 
     @property
     def scans(self) -> list[Tape]:
-        """The tape of every scan: layer after layer, forward before reverse."""
+        """The tape of every scan: layer by layer, forward before reverse."""
         return [self]
 
     @property
     def masks(self) -> list[Array | None]:
-        """What dropout let through of every layer's outputs; None: all."""
+        """The dropout mask of every layer's outputs; None: nothing is dropped."""
         return [None]
 
 
 class StackTape(Tape):
-    """What `forward` of a stack kept: the tape of every layer, and what was dropped between them."""
+    """What `forward` of a stack stored: the tape of every layer, and the dropout masks between them."""
 
     def __init__(self, cell: Any, batch: Batch, scans: list[Tape], masks: list[Array | None], h: Array):
         self.cell, self.batch = cell, batch
@@ -71,12 +71,12 @@ class StackTape(Tape):
 
     @property
     def scans(self) -> list[Tape]:
-        """The tape of every scan: layer after layer, forward before reverse."""
+        """The tape of every scan: layer by layer, forward before reverse."""
         return self._scans
 
     @property
     def masks(self) -> list[Array | None]:
-        """What dropout let through of every layer's outputs; None: all."""
+        """The dropout mask of every layer's outputs; None: nothing is dropped."""
         return self._masks
 
     @property
@@ -99,14 +99,14 @@ class StackTape(Tape):
 
     @property
     def final(self) -> Any:
-        """State of every layer after the last valid step of every sequence; of a reverse direction after its own last, step 1."""
+        """State of every layer after the last valid step of every sequence; of a reverse direction, after its last, step 1."""
         if self._final is None:
             self._final = self.cell.per_layer(tape.final for tape in self._scans)
         return self._final
 
 
 class CheckpointTape(Tape):
-    """What `forward` kept within a memory budget: the states at the ends of a few long stretches of steps."""
+    """What `forward` stored within a memory budget: a few states, from which the others are recomputed."""
 
     def __init__(self, cell: Any, batch: Batch, initial: Any, seed: int | None, schedule: Schedule, checkpoints: list[Any],
                  final: Any):
@@ -115,11 +115,11 @@ class CheckpointTape(Tape):
 
     @property
     def h(self) -> Array:
-        """Not kept."""
+        """Not stored."""
         raise AttributeError("tape.h: expected a tape of all steps, got one of checkpoints, which memory_budget asks for; "
                              "take h from the arguments of a function dh(start, stop, h), or call forward without a budget")
 
     @property
     def c(self) -> Array:
-        """Not kept."""
+        """Not stored."""
         raise AttributeError("tape.c: expected a tape of all steps, got one of checkpoints; call forward without memory_budget")

@@ -19,7 +19,7 @@ class Truncation:
 
         ∂L/∂W ≈ Σ_e Σ_{k = max(1, e−h+1)}^{e} Σ_{t = max(p+1, k)}^{e} (∂L_t/∂h_t) (∂h_t/∂h_k) (∂⁺h_k/∂W)
 
-    What would leave step e−h+1 > 1 backwards is dropped, what leaves step 1 is added to the gradient of the initial
+    What would leave step e−h+1 > 1 backwards is dropped; what leaves step 1 is added to the gradient of the initial
     state. The forward pass is always exact. With lengths, T is the sequence's own length.
 
     Parameters
@@ -66,10 +66,10 @@ class Truncation:
         return [(end, before, stop) for end, before, stop in windows(length, self).tolist()]
 
     def groups(self, lengths: Array, separate: bool = False) -> list[Array]:
-        """The passes over sequences of these lengths, (n, 4), in groups inside which no step belongs to two passes.
+        """The passes over sequences of these lengths, (n, 4), in groups within which no step belongs to two passes.
 
-        Every ⌈h/s⌉-th end is in one group; an end that is nearer to its predecessors, as the last may be, is in a group of
-        its own. A row is (sequence, end, the end before it, stop); for `separate` see `windows`.
+        Every ⌈h/s⌉-th end is in one group; an end closer to its predecessors, as the last may be, has a group of its own.
+        A row is (sequence, end, the end before it, stop); for `separate` see `windows`.
         """
         count = -(-min(self.horizon, int(lengths.max())) // self.stride)
         groups: list[list[Array]] = [[] for _ in range(count + 1)]
@@ -88,7 +88,7 @@ FULL = Truncation(2**62, 2**62)
 def windows(length: int, truncation: Truncation, separate: bool = False) -> Array:
     """(n, 3) int64: end, the end before it, and stop of every pass over a sequence of `length` steps.
 
-    Where the horizon covers the whole sequence, its passes add up to a single one; with `separate` it stays several.
+    If the horizon covers the whole sequence, a single pass takes all errors, unless `separate`.
     """
     horizon, stride = min(truncation.horizon, length), min(truncation.stride, length)
     if horizon == length and not separate:

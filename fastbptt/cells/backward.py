@@ -1,4 +1,4 @@
-"""The loop back through time, once for every cell and every truncation: the passes of a call are data."""
+"""The loop back through time, one for all cells and all truncations: the passes of a call are data."""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -6,29 +6,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..engine import simd
-from ..engine.pool import run_pieces
 from ..engine.jit import njit
-from ..engine.panels import add_row, padded
-from ..engine.partition import block_rows
+from ..engine.panels import add_row
+from ..engine.pool import run_pieces, stalls_of
 from ..engine.primitives import empty, maximum, minimum, zeros
 from ..engine.tuples import refer
-from .buffers import BackwardWork, Panels, measure
+from .buffers import BackwardWork, measure
 from .gradients import (
     add_overlap,
     add_sums,
     block_products,
     empty_overlap,
     empty_sums,
+    scratch_row,
     set_step,
     shard_sums,
     summed_products,
     unit_products,
 )
-from .inputs import pack_input_gradient
-from .recurrent import pack_backward
+from .packing import backward_panels
+from .shared_steps import Step, share_backward
 from .states import clip_errors, leave_at_reset, leave_at_start, load_state, pass_through, steps_here
 from .step import step_backward
-from .time_blocks import PASS_ROWS, Block, block_steps, longest_of, time_pieces
+from .time_blocks import PASS_ROWS, Team, block_steps, product_rows, team_of
 
 
 class Backward(NamedTuple):
@@ -36,7 +36,7 @@ class Backward(NamedTuple):
 
     sums: Any
     overlap: Any
-    pieces: Any
+    team: Any
     panels: Any
     dx: Any
     errors: Any
@@ -50,23 +50,23 @@ class Backward(NamedTuple):
 
 @njit(allocates=True, once=True)
 def backward_shard(shard, job):
-    """All passes of one shard, unit after unit."""
+    """All passes of one shard, one work unit after another."""
     d = measure(job.params, job.tape, job.initial)
-    passes, pieces = job.passes, job.pieces
+    passes = job.passes
     bounds, shards, full, overlap = passes.bounds, passes.shards, passes.full, passes.overlap
-    width = maximum(padded(d.I + 1, job.params.U), d.Hp)
-    size = block_rows(d.row + maximum(d.x_row, d.Hp))
+    size = product_rows(d)
     count = size
     units = bounds.size - 1
     largest = 0
     for unit in range(shard, units, shards):
         largest = maximum(largest, bounds[unit + 1] - bounds[unit])
     if full:
-        count = minimum(d.T, block_steps(pieces, (d.B + shards - 1) // shards, d)) * minimum(largest, PASS_ROWS)
+        steps = block_steps((d.B + shards - 1) // shards, d)
+        count = minimum(d.T, steps) * minimum(largest, PASS_ROWS)
     dtype = job.params.U.dtype
     work = BackwardWork(empty(count * d.row, dtype), zeros(largest * d.state_row, dtype), job.panels.state,
                         empty(count, np.int64), empty(count, np.int64),
-                        empty(pieces.number * minimum(size, count) * width, dtype))
+                        empty(minimum(size, count) * scratch_row(job.batch.x, job.params, d), dtype))
     targets = empty(count if overlap else 0, np.int64)
     for unit in range(shard, units, shards):
         first, stop = bounds[unit], bounds[unit + 1]
@@ -83,11 +83,11 @@ def backward_shard(shard, job):
 
 @njit(once=True)
 def full_passes(begin, end, shard, work, job, d):
-    """Full passes begin … end−1, longest first: all at the same step, a pass joins at its end; products over blocks of steps.
+    """Full passes begin … end−1, longest first, all at the same step; each joins at its end. Products are over blocks of steps.
 
-    The blocks begin at multiples of their number of steps, so that a call over a segment of the steps adds up the same.
+    Blocks begin at multiples of their length, so that a call over a segment of the steps adds in the same order.
     """
-    passes, pieces, incoming = job.passes, job.pieces, job.errors.incoming
+    passes, incoming = job.passes, job.errors.incoming
     size = minimum(end - begin, PASS_ROWS)
     steps = work.indices.size // size
     sums = refer(shard_sums(job.sums, shard))
@@ -105,7 +105,7 @@ def full_passes(begin, end, shard, work, job, d):
                     n += 1
                 step_back(first, n, t, 0, m, w, sums, job, d)
                 m += n
-            run_pieces(block_products, Block(shard, m, w, job), pieces.number, pieces.pool)
+            block_products(shard, m, w, job, d)
 
 
 @njit(once=True)
@@ -149,7 +149,10 @@ def step_back(begin, n, t, lag, m, work, sums, job, d):
         index = set_step(work, m + i, passes.sequence[begin + i], step, job.batch, d)
         if step > passes.previous[begin + i]:
             add_row(carry, i * d.state_row, dh, index * d.H, d.H)
-    step_backward(job.params, job.options, job.tape, job.initial, work, d, m, n)
+    if job.team.pool != 0 and stalls_of(job.team.pool) == 0:
+        share_backward(refer(Step(m, n, job.team.parts, work, job)), job.team.pool)
+    else:
+        step_backward(job.params, job.options, job.tape, job.initial, work, d, m, n)
     clip = job.options.clip
     if clip > 0:
         clip_errors(carry, n, clip, d)
@@ -160,22 +163,16 @@ def step_back(begin, n, t, lag, m, work, sums, job, d):
             leave_at_start(passes.sequence[begin + i], i, carry, job.errors.outgoing, d)
 
 
-@njit(allocates=True, once=True)
-def backward_panels(batch, params, d):
-    """The weights as the backward scan reads them."""
-    return Panels(pack_input_gradient(batch.x, params, d), pack_backward(params, d))
-
-
 @njit(allocates=True)
 def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes, pool):
-    """`scan_backward` without adding up: `sums`, from `empty_sums`, may collect several segments of the steps, last first."""
+    """`scan_backward` without its last sum: `sums`, from `empty_sums`, may accumulate segments of the steps, last first."""
     d = measure(params, tape, initial)
     panels = backward_panels(batch, params, d)
     overlap = empty_overlap(passes, dx, d)
-    pieces = time_pieces(passes.shards if passes.full else 2, longest_of(batch), d, pool)
+    team = team_of(passes.shards, d, pool) if passes.full else Team(1, 0)
     pass_through(errors.incoming, errors.outgoing, batch, d)
-    run_pieces(backward_shard, Backward(sums, overlap, pieces, panels, dx, errors, tape, batch, initial, params, options, passes),
-               passes.shards, pool)
+    run_pieces(backward_shard, Backward(sums, overlap, team, panels, dx, errors, tape, batch, initial, params, options, passes),
+               passes.shards, pool if team.pool == 0 else 0)
     add_overlap(dx, overlap, passes, d)
 
 

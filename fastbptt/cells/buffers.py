@@ -1,7 +1,7 @@
 """Sizes and working buffers of a scan.
 
 All rows of a scan (sequences forward, passes of BPTT backward) step together. A row's working state is dense and padded;
-where its step lies in the arrays of the tape is said by its flat index, ``index = (t−1)·B + b`` for step t of sequence b:
+its place in the arrays of the tape is a flat index, ``index = (t−1)·B + b`` for step t of sequence b:
 
 - x, resets, noise, dh and the saved gates: row `index`;
 - the state arrays of the tape (T+1 rows): before the step in row `index`, after it in row `index + B`.
@@ -79,14 +79,14 @@ class Sums(NamedTuple):
 
 @jitable
 def dims_of(T, B, inputs, H, states, columns, like):
-    """The `Dims` of a scan whose working rows have so many columns, in the dtype of the array `like`."""
+    """The `Dims` of a scan whose working rows have `columns` columns, in the dtype of the array `like`."""
     Hp = padded(H, like)
     return Dims(T, B, inputs, H, Hp, leading(columns * Hp, like), leading(padded(inputs + 1, like), like), states * Hp)
 
 
 @jitable
 def input_sum_size(input_columns, inputs, Hp, ids, like):
-    """Floats of one shard's sums of dU and db: a row for every id and one for the bias, or a matrix that ends with the bias."""
+    """Floats of one shard's sums of dU and db: a row for every id and one for the bias, or a matrix with a bias column."""
     return input_columns * Hp * (inputs + 1 if ids else padded(inputs + 1, like))
 
 

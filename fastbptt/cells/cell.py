@@ -1,4 +1,4 @@
-"""What all cells have in common as configurations; a single cell answers like a stack of one layer."""
+"""The base class of all cells: a configuration, with the interface of a stack of one layer."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -18,11 +18,11 @@ class Cell:
     tape_type: ClassVar[type]
     params_type: ClassVar[Any]
     gates: ClassVar[int]
-    """Gates of U."""
+    """Number of gates in U."""
     candidate: ClassVar[int | None] = None
-    """Which of the saved vectors is the tanh of what the step adds to the state."""
+    """Index, among the saved vectors, of the candidate: the tanh that the step adds to the state."""
     memory_bias: ClassVar[str] = ""
-    """The bias that makes the cell keep its state for longer, in words."""
+    """Name of the bias that makes the cell keep its state for longer."""
     input_size: int
     hidden_size: int
     mask: Any = None
@@ -36,12 +36,12 @@ class Cell:
 
     @property
     def options(self) -> Options:
-        """What the scans know of the configuration."""
+        """What the scans are told about the configuration."""
         return Options()
 
     @property
     def form(self) -> Form:
-        """The arithmetic."""
+        """The arithmetic of a step."""
         return FORMS[self.params_type]
 
     @cached_property
@@ -61,7 +61,7 @@ class Cell:
 
     @property
     def scans(self) -> tuple[Any, ...]:
-        """The cell of every scan of a call: layer after layer, with two directions forward before reverse."""
+        """The cell of every scan of a call: layer by layer, with two directions forward before reverse."""
         return (self,)
 
     def params_of(self, arrays: dict[str, Array]) -> Any:
@@ -69,11 +69,11 @@ class Cell:
         return self.params_type(*[arrays[name] for name in self.shapes])
 
     def flatten(self, entries: Any) -> list[Any]:
-        """What belongs to the cell, as a list of one entry for every scan."""
+        """One entry per layer as a list of one entry per scan."""
         return [entries]
 
     def per_layer(self, entries: Iterable[Any]) -> Any:
-        """The opposite of `flatten`."""
+        """The inverse of `flatten`."""
         entry, = entries
         return entry
 
@@ -82,12 +82,12 @@ class Cell:
         return params if self.mask is None else params._replace(W=np.where(self.mask, params.W, params.W.dtype.type(0)))
 
     def mask_gradient(self, dW: Array) -> None:
-        """Connections that do not exist have no gradient."""
+        """Set the gradient of connections that do not exist to 0."""
         if self.mask is not None:
             dW[~self.mask] = 0
 
     def project(self, params: Any) -> Any:
-        """The nearest parameters that the options allow: the parameters themselves, where nothing restricts them."""
+        """The nearest parameters that the options allow: the parameters themselves if nothing restricts them."""
         return params
 
     def empty_tape(self, T: int, B: int, dtype: Any) -> Any:

@@ -1,7 +1,7 @@
-"""The derivatives of every unit's point function at every step of a tape, and the step Jacobians made of them.
+"""The derivatives of every unit's point function at every step of a tape, and the step Jacobians made from them.
 
-The vector-Jacobian product of a point function is linear in the error: one pass for each state, with the error 1 there and 0
-elsewhere, gives ∂(new state)/∂a and ∂(new state)/∂(old state) of each unit, a few numbers. The step Jacobian is then
+The vector-Jacobian product of a point function is linear in the error: evaluated once for each state, with the error 1 there
+and 0 elsewhere, it gives ∂(new state)/∂a and ∂(new state)/∂(old state), a few numbers per unit. The step Jacobian is then
 
     ∂state_t/∂state_{t−1} = Σ_g diag(∂new/∂a_g) W_g + diag(∂new/∂old).
 """
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from ..arrays import Array, Batch, Options
 from ..engine import simd
 from ..engine.columns import load_columns, load_each, store_columns, unit_vector
-from ..engine.pool import run_pieces
 from ..engine.jit import kernel, njit, overload
 from ..engine.panels import load_tail, store_tail
+from ..engine.pool import run_pieces
 from ..engine.tuples import field, named
 from .buffers import measure
 from .form import form_of
@@ -28,14 +28,14 @@ class Derivatives(NamedTuple):
 
     new: Array
     """(states, columns + states): ∂new_s/∂a_p, then ∂new_s/∂old_r."""
-    inner: Array
-    """(3,): of what a second product multiplies, ∂/∂a of the first gate, ∂/∂old h, and its value; of no rows without one."""
+    operand: Array
+    """(3,): of a second product's operand, ∂/∂a of the first gate, ∂/∂(old h), and the value; no rows without one."""
     extra: Array
-    """(own parameters, columns): the gradient of each from an error of a_p; of no rows where there are none."""
+    """(own parameters, columns): the gradient of each for ∂L/∂a_p = 1; no rows if there are none."""
 
 
 def _unit(params: Any, options: Any, tape: Any, initial: Any, index: Any, before: Any, j: Any, out: Any, d: Any) -> Any:
-    """The derivatives of units j … at one step."""
+    """The derivatives of the units from j on, at one step."""
     raise NotImplementedError
 
 
@@ -58,34 +58,34 @@ def _unit_nopython(params, options, tape, initial, index, before, j, out, d):
             at = s * (columns + states) * size + index * d.H + j
             store_columns(flat, at, size, da, left)
             store_columns(flat, at + columns * size, size, dold, left)
-        _inner(params, saved, old, simd.flat(out.inner), index * d.H + j, size, left)
+        _operand(params, saved, old, simd.flat(out.operand), index * d.H + j, size, left)
         _extra(params, old, new, load_columns(flat, index * d.H + j, 0, 0, columns), simd.flat(out.extra), index * d.H + j, size,
                left)
     return unit
 
 
-def _inner(params: Any, saved: Any, old: Any, flat: Any, at: Any, size: Any, left: Any) -> Any:
-    """Of what a second product multiplies."""
+def _operand(params: Any, saved: Any, old: Any, flat: Any, at: Any, size: Any, left: Any) -> Any:
+    """Those of a second product's operand."""
     raise NotImplementedError
 
 
-@overload(_inner)
-def _inner_nopython(params, saved, old, flat, at, size, left):
+@overload(_operand)
+def _operand_nopython(params, saved, old, flat, at, size, left):
     form = form_of(params)
     if form is None:
         return None
-    if form.inner is None:
+    if form.second_product is None:
         return lambda params, saved, old, flat, at, size, left: None
-    backward, value = form.inner.backward, form.inner.value
+    backward, value = form.second_product.backward, form.second_product.value
 
-    def inner(params, saved, old, flat, at, size, left):
+    def operand(params, saved, old, flat, at, size, left):
         da, dh = backward(saved, old, simd.const(old[0], 1.0))
         store_columns(flat, at, size, (da, dh, value(saved, old)), left)
-    return inner
+    return operand
 
 
 def _extra(params: Any, old: Any, new: Any, like: Any, flat: Any, at: Any, size: Any, left: Any) -> Any:
-    """Of the units' own parameters."""
+    """Those of the units' own parameters."""
     raise NotImplementedError
 
 

@@ -1,15 +1,15 @@
-"""What the scans know of a cell: its `Form`, found by the type of its `Params`.
+"""A cell as the scans see it: its `Form`, found by the type of its `Params`.
 
 A cell is its point function: what one unit does with its pre-activations and its old state, written once, on scalars or on
-`Vec`, without buffers, and beside it the vector-Jacobian product. From these two the scans, the step Jacobians of `flow`
-and single steps are made (`step.py`, `derivatives.py`).
+`Vec`, without buffers, and its vector-Jacobian product. The scans and single steps (`step.py`) and the step Jacobians of
+`flow` (`derivatives.py`) are built from these two.
 
     new, saved = point_forward(options, a, old, extra)
     da, dold   = point_backward(options, saved, old, new, extra, dnew)
 
 `a` are the pre-activations, one for each column of a working row, `old` and `new` the states (h first), `extra` the unit's
-own parameters, `saved` what the tape keeps of the step; all of them tuples. `dold` is the part of the error that reaches
-the old state directly, not through W.
+own parameters, `saved` what the tape stores of the step; all are tuples. `dold` is the part of the error that reaches the
+old state directly, not through W.
 """
 from __future__ import annotations
 
@@ -22,58 +22,58 @@ from ..engine.tuples import tuple_kind
 
 
 class Layout(NamedTuple):
-    """The columns of a working row, each of a gate's H units."""
+    """The columns of a working row; a column is one gate of all H units."""
 
     columns: int
     input_columns: int
-    """The first columns receive U x + b: column p that of gate ``(p + first_gate) % input_columns`` of U."""
+    """How many, from the first on, receive U x + b: column p from gate ``(p + first_gate) % input_columns`` of U."""
     first_gate: int
     recurrent_first: int
-    """From this column on, the columns receive W h, of W's gates in their order …"""
+    """The first of the columns that receive W h, one for each gate of W in order."""
     recurrent: int
-    """… so many."""
+    """Their number."""
 
 
-class Inner(NamedTuple):
-    """A second product inside the step: W's last gate multiplies what the cell makes of h, not h itself.
+class SecondProduct(NamedTuple):
+    """A second product with W inside the step: W's last gate multiplies an operand computed from h, not h itself.
 
-    It is added to the last column that receives W h; the working row has one column more, for what is multiplied.
+    It is added to the last column that receives W h; the working row has one more column, for the operand.
     """
 
     forward: Any
-    """(options, a, old) to (activated first gate, what is multiplied)."""
+    """(options, a, old) → (activated first gate, operand)."""
     backward: Any
-    """(saved, old, error of what is multiplied) to (∂L/∂a of the first gate, its direct part of ∂L/∂old h)."""
+    """(saved, old, ∂L/∂operand) → (∂L/∂a of the first gate, its direct part of ∂L/∂(old h))."""
     value: Any
-    """(saved, old) to what was multiplied."""
+    """(saved, old) → operand."""
 
 
 class Form(NamedTuple):
-    """A cell for the scans."""
+    """What the scans need of a cell."""
 
     layout: Layout
     states: int
     saved: int
-    """Vectors that the tape keeps of a step besides the states."""
+    """Vectors that the tape stores of a step besides the states."""
     point_forward: Any
     point_backward: Any
     direct: Any
-    """(options) to whether `dold` of h can be anything but 0."""
+    """(options) → whether `dold` of h can differ from 0."""
     extra: str = ""
-    """The field of `Params` with the unit's own parameters, (extra_count · H) numbers; "": there are none."""
+    """The field of `Params` with the unit's own parameters, (extra_count · H) numbers; "" if there are none."""
     extra_count: int = 0
     extra_backward: Any = None
-    """(da, old, new) to the gradients of the unit's own parameters."""
-    inner: Inner | None = None
+    """(da, old, new) → the gradients of the unit's own parameters."""
+    second_product: SecondProduct | None = None
 
     @property
     def extra_field(self) -> str:
-        """The field that is read for `extra`: b where a unit has no parameters of its own, of which nothing is then used."""
+        """The field of `Params` passed for `extra`: b, of which nothing is used, if units have no parameters of their own."""
         return self.extra or "b"
 
 
 FORMS: dict[type, Form] = {}
-"""By the type of the parameters; every cell's file adds its own."""
+"""The forms by the type of the parameters; every cell's file adds its own."""
 
 
 def form_of(params: types.Type) -> Form | None:
@@ -109,7 +109,7 @@ def _layout(params):
 
 
 def extra_count(params: Any) -> Any:
-    """How many parameters of its own a unit has."""
+    """The number of parameters of a unit's own."""
     raise NotImplementedError
 
 
@@ -120,3 +120,17 @@ def _extra_count(params):
         return None
     count = form.extra_count
     return lambda params: count
+
+
+def block_gates(params: Any) -> Any:
+    """The number of W's gates that multiply h itself: all, or all but the last if that has a second product."""
+    raise NotImplementedError
+
+
+@overload(block_gates)
+def _block_gates(params):
+    form = form_of(params)
+    if form is None:
+        return None
+    gates = form.layout.recurrent - (form.second_product is not None)
+    return lambda params: gates

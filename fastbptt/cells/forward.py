@@ -1,4 +1,4 @@
-"""The loop over time, once for every cell: the type of the `Params` tuple chooses its form (`form.py`)."""
+"""The loop over time, one for all cells: the type of the `Params` tuple selects the form (`form.py`)."""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -6,26 +6,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..engine import simd
-from ..engine.pool import run_pieces
+from ..engine.gemm import row_range
 from ..engine.jit import njit
 from ..engine.panels import add_row, copy_row, gather_row
-from ..engine.partition import block_rows, shard_count
-from ..engine.primitives import empty, maximum, minimum
+from ..engine.partition import shard_count
+from ..engine.pool import run_pieces, stalls_of
+from ..engine.primitives import empty, minimum
 from ..engine.tuples import refer
-from .buffers import ForwardWork, Panels, measure
+from .buffers import ForwardWork, measure
 from .form import layout
-from .inputs import input_rows, pack_inputs
-from .recurrent import pack_forward
+from .inputs import input_rows
+from .packing import forward_panels
+from .shared_steps import Step, share_forward
 from .states import load_state, steps_here
 from .step import step_forward
-from .time_blocks import Block, block_steps, longest_of, shard_rows, time_pieces
+from .time_blocks import block_steps, cut_rows, longest_of, product_rows, shard_rows, team_of
 
 
 class Forward(NamedTuple):
     """What the shards of a forward scan share."""
 
     shards: int
-    pieces: Any
+    team: Any
     panels: Any
     tape: Any
     batch: Any
@@ -36,7 +38,7 @@ class Forward(NamedTuple):
 
 @njit
 def list_steps(index, rows, lengths, start, stop, B):
-    """The flat indices of the steps start+1 … stop of the rows still running, step after step; returns how many."""
+    """The flat indices of the steps start+1 … stop of the rows still running, step by step; returns how many."""
     m, n = 0, rows.size
     for t in range(start, stop):
         while n > 0 and lengths[n - 1] <= t:
@@ -54,36 +56,45 @@ def forward_shard(shard, job):
     order, shards = job.batch.order, job.shards
     first, by, n = shard_rows(shard, shards, order.size, job.batch.lengths[order[0]] == job.batch.lengths[order[-1]])
     rows, lengths = empty(n, np.int64), empty(n, np.int64)
-    size = block_rows(d.row + maximum(d.x_row, d.Hp))
-    steps = minimum(d.T, block_steps(job.pieces, (order.size + shards - 1) // shards, d))
+    steps = minimum(d.T, block_steps((order.size + shards - 1) // shards, d))
     dtype = job.params.U.dtype
     for i in range(n):
         rows[i] = order[first + i * by]
         lengths[i] = steps_here(job.batch, rows[i], d.T)
     work = ForwardWork(empty(steps * n * d.row, dtype), empty(n * d.state_row, dtype), job.panels.state,
-                       empty(steps * n, np.int64), empty(job.pieces.number * minimum(size, steps * n) * d.x_row, dtype))
+                       empty(steps * n, np.int64), empty(job.team.parts * minimum(product_rows(d), steps * n) * d.x_row, dtype))
     step_through(rows, lengths, steps, work, job, d)
 
 
 @njit
 def load_first(state, i, tape, states, b, dims):
-    """Row i of the working states becomes what row 0 of the tape has for sequence b."""
+    """Row i of the working states becomes sequence b of row 0 of the tape."""
     for k in range(states):
         gather_row(state, i * dims.state_row + k * dims.Hp, dims.Hp, simd.flat(tape[k]), b * dims.H, dims.H)
 
 
+class Block(NamedTuple):
+    """The first `filled` rows of the working buffers of a shard."""
+
+    filled: int
+    work: Any
+    job: Any
+
+
 @njit(once=True)
-def prepare(piece, block):
-    """Working rows of one piece of a block: what does not depend on the state."""
+def prepare(part, block):
+    """Working rows of one part of a block: what does not depend on the state."""
     job, work = block.job, block.work
-    batch, params, pieces, m = job.batch, job.params, job.pieces.number, block.filled
+    batch, params, parts = job.batch, job.params, job.team.parts
     d = measure(params, job.tape, job.initial)
-    size = work.inputs.size // d.x_row // pieces
-    stop = m * (piece + 1) // pieces
-    for first in range(m * piece // pieces, stop, size):
-        count = minimum(size, stop - first)
+    begin, end = row_range(block.filled, part, parts)
+    size = work.inputs.size // d.x_row // parts
+    cuts = cut_rows(end - begin, size)
+    for cut in range(cuts):
+        first = begin + (end - begin) * cut // cuts
+        count = begin + (end - begin) * (cut + 1) // cuts - first
         z, index = work.z[first * d.row:], work.indices[first:]
-        input_rows(batch.x, z, work.inputs[piece * size * d.x_row:], job.panels.inputs, params, index, count, d)
+        input_rows(batch.x, z, work.inputs[part * size * d.x_row:], job.panels.inputs, params, index, count, d)
         clear_columns(z, layout(params), count, d)
         if batch.noise.size > 0:
             add_noise(z, batch.noise, index, count, d)
@@ -91,16 +102,16 @@ def prepare(piece, block):
 
 @njit(once=True)
 def step_through(rows, lengths, steps, work, job, d):
-    """Blocks of `steps` steps: first what does not depend on the state, for all of them, then step after step."""
+    """Run blocks of `steps` steps: first all that does not depend on the state, then step by step."""
     w, n = refer(work), rows.size
-    batch, pieces = job.batch, job.pieces
+    batch, team, pool = job.batch, job.team, job.team.pool
     has_resets = batch.resets.size > 0
     for i in range(n):
         load_first(w.state, i, job.tape, len(job.initial), rows[i], d)
     for start in range(0, lengths[0], steps):
         stop = minimum(start + steps, lengths[0])
         m = list_steps(w.indices, rows, lengths, start, stop, d.B)
-        run_pieces(prepare, Block(0, m, w, job), pieces.number, pieces.pool)
+        run_pieces(prepare, Block(m, w, job), team.parts, pool)
         first = 0
         for t in range(start, stop):
             while lengths[n - 1] <= t:
@@ -109,7 +120,10 @@ def step_through(rows, lengths, steps, work, job, d):
                 for i in range(n):
                     if batch.resets[t, rows[i]]:
                         load_state(w.state, i, job.initial, rows[i], d)
-            step_forward(job.params, job.options, job.tape, w, d, first, n)
+            if pool != 0 and stalls_of(pool) == 0:
+                share_forward(refer(Step(first, n, team.parts, w, job)), pool)
+            else:
+                step_forward(job.params, job.options, job.tape, w, d, first, n)
             first += n
     hold_states(rows, lengths, job.tape, len(job.initial), d)
 
@@ -151,12 +165,6 @@ def start_tape(tape, initial):
 
 
 @njit(allocates=True, once=True)
-def forward_panels(batch, params, d):
-    """The weights as the forward scan reads them."""
-    return Panels(pack_inputs(batch.x, params, d), pack_forward(params, d))
-
-
-@njit(allocates=True, once=True)
 def scan_forward(tape, batch, initial, params, options, pool=0):
     """All steps of all sequences.
 
@@ -166,14 +174,14 @@ def scan_forward(tape, batch, initial, params, options, pool=0):
         Outputs. Its state arrays (T+1, B, H) hold the initial state in row 0; rows 1 … T and the saved gates are written.
     batch : Batch
     initial : State of arrays (B, H)
-        Where a reset leads back to.
+        The state that a reset restores.
     params, options : the cell's `Params`, `Options`
     pool : int
-        From `fastbptt.engine.threads.pool_for`; without it the calling thread does all.
+        From `fastbptt.engine.threads.pool_for`; by default the calling thread does all.
     """
     d = measure(params, tape, initial)
     panels = forward_panels(batch, params, d)
     shards = shard_count(d.B, longest_of(batch), layout(params).input_columns, d.I, d.H)
-    pieces = time_pieces(shards, longest_of(batch), d, pool)
-    run_pieces(forward_shard, Forward(shards, pieces, panels, tape, batch, initial, params, options),
-               shards, pool)
+    team = team_of(shards, d, pool)
+    run_pieces(forward_shard, Forward(shards, team, panels, tape, batch, initial, params, options), shards,
+               pool if team.pool == 0 else 0)

@@ -1,15 +1,19 @@
 """From δ of many steps to the gradients of the parameters and of x: products over rows of steps, and sums over shards."""
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from ..engine import simd
 from ..engine.jit import njit
-from ..engine.panels import add_row, copy_row, padded
+from ..engine.panels import add_row, copy_row
+from ..engine.pool import run_pieces
 from ..engine.primitives import maximum, minimum, zeros
 from ..engine.tuples import refer
 from .buffers import BackwardWork, Sums, measure
-from .inputs import add_input_sum, input_errors, input_gradients, input_sum
-from .recurrent import add_state_sum, state_gradients, state_sum
-from .time_blocks import longest_of, time_pieces
+from .form import block_gates, layout
+from .inputs import add_input_sum, gather_inputs, input_errors, input_gradients, input_panels, input_sum
+from .recurrent import add_state_sum, gather_states, state_gradients, state_panels, state_sum
+from .time_blocks import cut_rows, product_rows
 
 
 @njit(forceinline=True)
@@ -27,29 +31,69 @@ def shard_sums(sums, shard):
     return Sums(sums.inputs[shard], sums.state[shard], sums.initial[shard])
 
 
+class Products(NamedTuple):
+    """Products of the first `filled` rows of δ: with the states and inputs of their steps; with U, added to `rows` of dx (flat)."""
+
+    sums: Any
+    work: Any
+    filled: int
+    dx: Any
+    rows: Any
+    job: Any
+
+
+@njit(forceinline=True)
+def scratch_places(x, params, count, d):
+    """Where in `work.scratch` the panels of the inputs begin and where ∂L/∂x; those of the states come first."""
+    inputs = count * state_panels(layout(params).recurrent, block_gates(params), d.Hp)
+    return inputs, inputs + count * input_panels(x, params, d)[0]
+
+
+@njit
+def scratch_row(x, params, d):
+    """Floats of `work.scratch` for each row."""
+    panels, errors = input_panels(x, params, d)
+    return state_panels(layout(params).recurrent, block_gates(params), d.Hp) + panels + errors
+
+
+@njit
+def _gather(part, products):
+    """One part of what δ is multiplied with, as panels."""
+    job, work, count = products.job, products.work, products.filled
+    d, x, parts = measure(job.params, job.tape, job.initial), job.batch.x, job.team.parts
+    gather_states(job.params, job.tape, job.initial, work, count, d, part, parts)
+    gather_inputs(x, work.scratch[scratch_places(x, job.params, count, d)[0]:], work.indices, count, d, part, parts)
+
+
+@njit
+def _multiply(part, products):
+    """One part of every product."""
+    job, work, count, sums, params = products.job, products.work, products.filled, products.sums, products.job.params
+    d, x, parts = measure(params, job.tape, job.initial), job.batch.x, job.team.parts
+    inputs, errors = scratch_places(x, params, count, d)
+    state_gradients(params, job.tape, job.initial, sums.state, work, count, d, part, parts)
+    input_gradients(x, sums.inputs, params, work.scratch[inputs:], work, count, d, part, parts)
+    input_errors(x, products.dx, products.rows, job.panels.inputs, params, work.scratch[errors:], work, count, d, part, parts)
+
+
 @njit
 def unit_products(sums, work, count, dx, rows, job, d):
-    """The products of `count` rows of δ: with the states and inputs of their steps, and with U, added to `rows` of dx (flat)."""
-    x, params = job.batch.x, job.params
-    state_gradients(params, job.tape, job.initial, sums.state, work, count, d)
-    input_gradients(x, sums.inputs, params, work, count, d)
-    input_errors(x, dx, rows, job.panels.inputs, params, work, count, d)
+    """`Products`, in the parts of the team."""
+    products = refer(Products(sums, work, count, dx, rows, job))
+    run_pieces(_gather, products, job.team.parts, job.team.pool)
+    run_pieces(_multiply, products, job.team.parts, job.team.pool)
 
 
 @njit(once=True)
-def block_products(piece, block):
-    """The products of one piece of a block."""
-    job, work, m, pieces = block.job, block.work, block.filled, block.job.pieces.number
-    d = measure(job.params, job.tape, job.initial)
-    width = maximum(padded(d.I + 1, job.params.U), d.Hp)
-    size = work.scratch.size // width // pieces
-    scratch = work.scratch[piece * size * width:]
-    sums = refer(shard_sums(job.sums, block.shard + piece))
-    stop = m * (piece + 1) // pieces
-    for first in range(m * piece // pieces, stop, size):
+def block_products(shard, filled, work, job, d):
+    """The products of the first `filled` rows of a block, a few hundred at a time."""
+    sums = refer(shard_sums(job.sums, shard))
+    cuts = cut_rows(filled, product_rows(d))
+    for cut in range(cuts):
+        first, stop = filled * cut // cuts, filled * (cut + 1) // cuts
         w = refer(BackwardWork(work.delta[first * d.row:], work.carry, work.weights, work.indices[first:], work.before[first:],
-                               scratch))
-        unit_products(sums, w, minimum(size, stop - first), simd.flat(job.dx), w.indices, job, d)
+                               work.scratch))
+        unit_products(sums, w, stop - first, simd.flat(job.dx), w.indices, job, d)
 
 
 @njit(once=True)
@@ -76,8 +120,8 @@ def summed_products(first, last, total, overlap, targets, shard, work, job, d):
 
 @njit(allocates=True, once=True)
 def empty_sums(passes, batch, params, initial, d):
-    """Zero sums of every shard, or of the pieces of a single one."""
-    shards = maximum(passes.shards, time_pieces(passes.shards if passes.full else 2, longest_of(batch), d, 0).number)
+    """Zero sums of every shard."""
+    shards = passes.shards
     resets = len(initial) * d.B * d.H if batch.resets.size > 0 else 0
     return Sums(zeros((shards, input_sum(batch.x, params, d)), params.U.dtype),
                 zeros((shards, state_sum(params, d)), params.U.dtype), zeros((shards, resets), params.U.dtype))

@@ -11,7 +11,7 @@ Backward, with e = ∂L/∂h_t:
     after:   δ_r = δ_n ⊙ m ⊙ r(1−r),                                  e ← e ⊙ z + W_rᵀ δ_r + W_zᵀ δ_z + W_nᵀ (r ⊙ δ_n)
     before:  q = W_nᵀ δ_n,    δ_r = q ⊙ h_{t−1} ⊙ r(1−r),             e ← e ⊙ z + W_rᵀ δ_r + W_zᵀ δ_z + r ⊙ q
 
-Saved per step and unit are five floats (after): h, r, z, n and m; or four (before): h, r, z and n.
+Saved per step and unit: h, r, z, n and m (after), or h, r, z and n (before).
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..engine.jit import njit
 from ..errors import check_choice, check_size
 from . import init
 from .cell import Cell
-from .form import FORMS, Form, Inner, Layout, always
+from .form import FORMS, Form, Layout, SecondProduct, always
 
 
 class GRUParams(NamedTuple):
@@ -39,9 +39,9 @@ class GRUParams(NamedTuple):
     W: Array
     """(3H, H) hidden to gates."""
     b: Array
-    """(3H,) what is added to U x."""
+    """(3H,) bias, added to U x."""
     b_hn: Array
-    """(H,) what is added to W_n h_{t−1}, under the reset gate."""
+    """(H,) bias, added to W_n h_{t−1} before the reset gate multiplies it."""
 
 
 class GRUBeforeParams(NamedTuple):
@@ -60,7 +60,7 @@ class GRUState(NamedTuple):
 
 
 class GRUTape(NamedTuple):
-    """What the forward scan of the GRU keeps."""
+    """What the forward scan of the GRU saves."""
 
     h: Array
     """(T+1, B, H), row 0 the initial state."""
@@ -131,7 +131,7 @@ class GRU(Cell):
 
     def init(self, seed: int = 0, dtype: Any = np.float32, recurrent: str = "orthogonal", input: str = "glorot",
              gain: float = 1.0, forget_bias: float = 1.0, chrono: int | None = None) -> Any:
-        """Initial parameters: each gate's block of W by `recurrent`, times `gain`, of U by `input`; biases are 0 but for b_z.
+        """Initial parameters: each gate's block of W by `recurrent`, times `gain`, of U by `input`; biases are 0 except b_z.
 
         Parameters
         ----------
@@ -143,7 +143,7 @@ class GRU(Cell):
         gain : float
             Factor on W.
         forget_bias : float
-            b_z: z keeps the old state here, so above 0 the cell begins by remembering.
+            b_z: z keeps the old state, so a cell with a positive bias remembers from the start.
         chrono : int, optional
             Longest dependency expected, in steps, at least 2: b_z = log(u) with u uniform on 1 … chrono−1, instead of
             `forget_bias` (Tallec & Ollivier, "Can recurrent neural networks warp time?", 2018).
@@ -156,7 +156,7 @@ class GRU(Cell):
 
 
 # ---------------------------------------------------------------------------------------------- one unit, reset after
-# Columns: what the input gives to n, then r, z, and m, which W_n h_{t−1} is added to.
+# Columns: the input's part of n, then r, z, and m, to which W_n h_{t−1} is added.
 
 
 @njit(forceinline=True)
@@ -232,4 +232,4 @@ def before_backward(options, saved, old, new, extra, dnew):
 FORMS[GRUBeforeParams] = Form(
     Layout(columns=4, input_columns=3, first_gate=0, recurrent_first=0, recurrent=3), states=1, saved=3,
     point_forward=before_forward, point_backward=before_backward, direct=always,
-    inner=Inner(reset_forward, reset_backward, reset_value))
+    second_product=SecondProduct(reset_forward, reset_backward, reset_value))

@@ -13,7 +13,7 @@ INPUT = ("glorot", "uniform")
 
 
 def orthogonal(rng: np.random.Generator, n: int) -> Array:
-    """A random orthogonal matrix, uniform over the group: QR of a normal matrix with the signs of R's diagonal taken out."""
+    """A random orthogonal matrix, uniform over the group: Q of the QR of a Gaussian matrix, R's diagonal positive."""
     q, r = np.linalg.qr(rng.normal(size=(n, n)))
     return np.asarray(q * np.where(np.diag(r) < 0, -1.0, 1.0))
 
@@ -47,7 +47,7 @@ def input_block(rng: np.random.Generator, method: str, hidden: int, inputs: int)
 
 
 def gated_blocks(cell: Any, rng: np.random.Generator, dtype: Any, recurrent: str, input: str, gain: float) -> dict[str, Array]:
-    """Every parameter of a cell: W and U gate by gate, anything else 0."""
+    """Every parameter of a cell: W and U gate by gate, all others 0."""
     dtype = check_dtype("dtype", dtype)
     check_weights_fit(cell, cell.shapes, dtype)
     gain = check_number("gain", gain)
@@ -64,7 +64,7 @@ def spectral_radius(W: Array) -> float:
 
 
 def with_radius(W: Array, radius: float) -> Array:
-    """W, scaled to this spectral radius; as it is where next to nothing of it comes back on itself (no cycles)."""
+    """W, scaled to this spectral radius; unchanged if its own is nearly 0, as without cycles."""
     found = spectral_radius(W)
     return W * W.dtype.type(radius / found) if found > 1e-3 * radius else W
 

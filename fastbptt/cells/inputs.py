@@ -1,60 +1,32 @@
 """The input side of a scan: U x + b before the loop over time, dU, db and dx after it; for real vectors and for ids.
 
-Real vectors: the bias is one more column of U, belonging to an input that is always 1, so it costs no code of its own and
-its gradient is a column of dU. Ids stand for one-hot vectors: their columns of U are gathered, never multiplied.
+Real vectors: the bias is one more column of U, for an input that is always 1, so it needs no code of its own and its
+gradient is a column of dU. Ids stand for one-hot vectors: their columns of U are gathered, never multiplied.
 """
 from __future__ import annotations
 
 from numba import types
 
 from ..engine import simd
-from ..engine.gemm import columns_times_panels, rows_times_panels
-from ..engine.jit import njit, overload
+from ..engine.gemm import columns_times_panels, row_range, rows_times_panels
+from ..engine.jit import overload
 from ..engine.panels import (
     add_row,
     gather_row,
-    pack_rows,
-    pack_transposed,
     padded,
     panel_place,
     vectors_in,
 )
-from ..engine.primitives import empty, maximum, minimum
+from ..engine.primitives import maximum, minimum
 from .buffers import input_sum_size
 from .form import layout
 
 
-def _is_ids(x):
+def is_ids(x):
     return isinstance(x.dtype, types.Integer)
 
 
 # ---------------------------------------------------------------------------------------------- forward
-
-
-def pack_inputs(x, params, dims):
-    """What `input_rows` reads instead of U."""
-    raise NotImplementedError
-
-
-@overload(pack_inputs, allocates=True)
-def _pack_inputs(x, params, dims):
-    if _is_ids(x):
-        return lambda x, params, dims: empty(0, params.U.dtype)
-
-    def dense(x, params, dims):
-        lay = layout(params)
-        K = dims.I + 1
-        vectors = vectors_in(lay.input_columns * dims.Hp, params.U)
-        out = empty(K * vectors * simd.lanes(params.U), params.U.dtype)
-        flat, b = simd.flat(params.U), params.b
-        for p in range(lay.input_columns):
-            g = (p + lay.first_gate) % lay.input_columns
-            pack_transposed(out, 0, K, vectors, p * dims.Hp, flat, g * dims.H, dims.H, dims.I)
-            for j in range(dims.Hp):
-                place, step = panel_place(p * dims.Hp + j, K, vectors, out)
-                out[place + dims.I * step] = b[g * dims.H + j] if j < dims.H else 0
-        return out
-    return dense
 
 
 def input_rows(x, z, xs, weights, params, index, count, dims):
@@ -64,7 +36,7 @@ def input_rows(x, z, xs, weights, params, index, count, dims):
 
 @overload(input_rows)
 def _input_rows(x, z, xs, weights, params, index, count, dims):
-    if _is_ids(x):
+    if is_ids(x):
         def gathered(x, z, xs, weights, params, index, count, dims):
             lay = layout(params)
             ids, U, b = simd.flat(x), params.U, params.b
@@ -100,95 +72,93 @@ def input_sum(x, params, dims):
 
 @overload(input_sum)
 def _input_sum(x, params, dims):
-    ids = _is_ids(x)
+    ids = is_ids(x)
     return lambda x, params, dims: input_sum_size(layout(params).input_columns, dims.I, dims.Hp, ids, params.U)
 
 
-def input_gradients(x, sums, params, work, count, dims):
+def input_panels(x, params, dims):
+    """Floats for each row of the inputs as panels, and of ∂L/∂x: none for ids."""
+    raise NotImplementedError
+
+
+@overload(input_panels)
+def _input_panels(x, params, dims):
+    if is_ids(x):
+        return lambda x, params, dims: (0, 0)
+    return lambda x, params, dims: (padded(dims.I + 1, params.U), padded(dims.I, params.U))
+
+
+def gather_inputs(x, out, index, count, dims, piece, pieces):
+    """The inputs of `count` steps as panels, with the 1 that belongs to the bias; nothing for ids."""
+    raise NotImplementedError
+
+
+@overload(gather_inputs)
+def _gather_inputs(x, out, index, count, dims, piece, pieces):
+    if is_ids(x):
+        return lambda x, out, index, count, dims, piece, pieces: None
+
+    def gather(x, out, index, count, dims, piece, pieces):
+        flat, n_lanes = simd.flat(x), simd.lanes(out)
+        vectors = vectors_in(padded(dims.I + 1, out), out)
+        for v in range(vectors * piece // pieces, vectors * (piece + 1) // pieces):
+            place, step = panel_place(v * n_lanes, count, vectors, out)
+            j = v * n_lanes
+            if j + n_lanes <= dims.I:
+                for m in range(count):
+                    simd.store(out, place + m * step, simd.load(flat, index[m] * dims.I + j))
+            else:
+                for m in range(count):
+                    simd.store(out, place + m * step, simd.load_part(flat, index[m] * dims.I + j, dims.I - j))
+            if j <= dims.I and dims.I < j + n_lanes:
+                for m in range(count):
+                    out[place + dims.I - j + m * step] = 1
+    return gather
+
+
+def input_gradients(x, sums, params, panels, work, count, dims, piece, pieces):
     """Add `count` rows of ∂L/∂(gates) to a shard's sums of dU and db."""
     raise NotImplementedError
 
 
 @overload(input_gradients)
-def _input_gradients(x, sums, params, work, count, dims):
-    if _is_ids(x):
-        def scattered(x, sums, params, work, count, dims):
-            ids = simd.flat(x)
-            width = layout(params).input_columns * dims.Hp
+def _input_gradients(x, sums, params, panels, work, count, dims, piece, pieces):
+    if is_ids(x):
+        def scattered(x, sums, params, panels, work, count, dims, piece, pieces):
+            ids, width = simd.flat(x), layout(params).input_columns * dims.Hp
+            begin, end = width // 4 * piece // pieces * 4, width // 4 * (piece + 1) // pieces * 4
             for m in range(count):
-                column = ids[work.indices[m]]
+                column, delta = ids[work.indices[m]], m * dims.row + begin
                 if 0 <= column and column < dims.I:     # the caller's array, which may have been written to since it was checked
-                    add_row(sums, column * width, work.delta, m * dims.row, width)
-                add_row(sums, dims.I * width, work.delta, m * dims.row, width)
+                    add_row(sums, column * width + begin, work.delta, delta, end - begin)
+                add_row(sums, dims.I * width + begin, work.delta, delta, end - begin)
         return scattered
 
-    def dense(x, sums, params, work, count, dims):
-        columns = layout(params).input_columns * dims.Hp
+    def dense(x, sums, params, panels, work, count, dims, piece, pieces):
         width = padded(dims.I + 1, sums)
-        vectors = vectors_in(width, sums)
-        gather_inputs(work.scratch, simd.flat(x), work.indices, count, vectors, dims)
-        columns_times_panels(sums, 0, width, work.delta, 0, dims.row, columns, count, work.scratch, 0, vectors)
+        columns_times_panels(sums, 0, width, work.delta, 0, dims.row, layout(params).input_columns * dims.Hp, count, panels, 0,
+                             vectors_in(width, sums), piece, pieces)
     return dense
 
 
-@njit
-def gather_inputs(out, x, index, count, vectors, dims):
-    """The inputs of `count` steps as panels, with the 1 that belongs to the bias."""
-    n_lanes = simd.lanes(out)
-    for v in range(vectors):
-        place, step = panel_place(v * n_lanes, count, vectors, out)
-        j = v * n_lanes
-        if j + n_lanes <= dims.I:
-            for m in range(count):
-                simd.store(out, place + m * step, simd.load(x, index[m] * dims.I + j))
-        else:
-            for m in range(count):
-                simd.store(out, place + m * step, simd.load_part(x, index[m] * dims.I + j, dims.I - j))
-    place, step = panel_place(dims.I, count, vectors, out)
-    for m in range(count):
-        out[place + m * step] = 1
-
-
-def input_errors(x, dx, rows, weights, params, work, count, dims):
+def input_errors(x, dx, rows, weights, params, out, work, count, dims, piece, pieces):
     """Add ∂L/∂x = δ U of `count` rows to `rows` of dx (flat), if it is wanted (not of size 0)."""
     raise NotImplementedError
 
 
 @overload(input_errors)
-def _input_errors(x, dx, rows, weights, params, work, count, dims):
-    if _is_ids(x):
-        return lambda x, dx, rows, weights, params, work, count, dims: None
+def _input_errors(x, dx, rows, weights, params, out, work, count, dims, piece, pieces):
+    if is_ids(x):
+        return lambda x, dx, rows, weights, params, out, work, count, dims, piece, pieces: None
 
-    def dense(x, dx, rows, weights, params, work, count, dims):
+    def dense(x, dx, rows, weights, params, out, work, count, dims, piece, pieces):
         if dx.size > 0:
             width = padded(dims.I, dx)
-            rows_times_panels(work.scratch, 0, width, work.delta, 0, dims.row, count, layout(params).input_columns * dims.Hp,
-                              weights, 0, vectors_in(width, dx), False)
-            for m in range(count):
-                add_row(dx, rows[m] * dims.I, work.scratch, m * width, dims.I)
-    return dense
-
-
-def pack_input_gradient(x, params, dims):
-    """U in panels for ∂L/∂x = δ U."""
-    raise NotImplementedError
-
-
-@overload(pack_input_gradient, allocates=True)
-def _pack_input_gradient(x, params, dims):
-    if _is_ids(x):
-        return lambda x, params, dims: empty(0, params.U.dtype)
-
-    def dense(x, params, dims):
-        lay = layout(params)
-        K = lay.input_columns * dims.Hp
-        vectors = vectors_in(padded(dims.I, params.U), params.U)
-        out = empty(K * vectors * simd.lanes(params.U), params.U.dtype)
-        flat = simd.flat(params.U)
-        for p in range(lay.input_columns):
-            g = (p + lay.first_gate) % lay.input_columns
-            pack_rows(out, 0, K, p * dims.Hp, flat, g * dims.H, dims.H, dims.Hp, dims.I, vectors)
-        return out
+            first, stop = row_range(count, piece, pieces)
+            rows_times_panels(out, first * width, width, work.delta, first * dims.row, dims.row, stop - first,
+                              layout(params).input_columns * dims.Hp, weights, 0, vectors_in(width, dx), False)
+            for m in range(first, stop):
+                add_row(dx, rows[m] * dims.I, out, m * width, dims.I)
     return dense
 
 
@@ -199,7 +169,7 @@ def add_input_sum(x, dparams, sums, dims):
 
 @overload(add_input_sum)
 def _add_input_sum(x, dparams, sums, dims):
-    if _is_ids(x):
+    if is_ids(x):
         def scattered(x, dparams, sums, dims):
             lay = layout(dparams)
             width = lay.input_columns * dims.Hp

@@ -5,13 +5,13 @@
 
 With peephole connections P, rows i f o: a_i += P_i ⊙ c_{t−1}, a_f += P_f ⊙ c_{t−1}, a_o += P_o ⊙ c_t.
 
-Backward, with e_h, e_c = ∂L/∂h_t, ∂L/∂c_t as they come from step t+1 and from dh_t:
+Backward, with e_h, e_c = ∂L/∂h_t, ∂L/∂c_t from step t+1 and dh_t:
 
     δ_o = e_h ⊙ tanh(c_t) ⊙ o(1−o),    e = e_c + e_h ⊙ o ⊙ (1 − tanh²(c_t)) [+ P_o ⊙ δ_o]
     δ_i = e ⊙ g ⊙ i(1−i),    δ_f = e ⊙ c_{t−1} ⊙ f(1−f),    δ_g = e ⊙ i ⊙ (1−g²)
     e_c ← e ⊙ f [+ P_i ⊙ δ_i + P_f ⊙ δ_f],    e_h ← Wᵀ δ
 
-Saved per step and unit are six floats: h, c and the four gates; tanh(c_t) is computed again.
+Saved per step and unit: h, c and the four gates; tanh(c_t) is recomputed.
 """
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LSTMParams(NamedTuple):
     W: Array
     """(4H, H) hidden to gates."""
     b: Array
-    """(4H,) what is added to U x."""
+    """(4H,) bias, added to U x."""
 
 
 class LSTMPeepholeParams(NamedTuple):
@@ -62,7 +62,7 @@ class LSTMState(NamedTuple):
 
 
 class LSTMTape(NamedTuple):
-    """What the forward scan of the LSTM keeps."""
+    """What the forward scan of the LSTM saves."""
 
     h: Array
     """(T+1, B, H), row 0 the initial state."""
@@ -135,7 +135,7 @@ class LSTM(Cell):
 
     def init(self, seed: int = 0, dtype: Any = np.float32, recurrent: str = "orthogonal", input: str = "glorot",
              gain: float = 1.0, forget_bias: float = 1.0, chrono: int | None = None) -> Any:
-        """Initial parameters: each gate's block of W by `recurrent`, times `gain`, of U by `input`; b and P are 0 but for b_f.
+        """Initial parameters: each gate's block of W by `recurrent`, times `gain`, of U by `input`; b and P are 0 except b_f.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class LSTM(Cell):
         gain : float
             Factor on W.
         forget_bias : float
-            b_f: above 0 the cell begins by remembering.
+            b_f: a cell with a positive bias remembers from the start.
         chrono : int, optional
             Longest dependency expected, in steps, at least 2: b_f = log(u) with u uniform on 1 … chrono−1, and b_i = −b_f,
             instead of `forget_bias` (Tallec & Ollivier, "Can recurrent neural networks warp time?", 2018).

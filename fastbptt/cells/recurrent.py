@@ -1,70 +1,23 @@
-"""The recurrent weights: packing W before a scan; dW, and the gradients of a unit's own parameters, after it."""
+"""After the loop back through time: dW, and the gradients of the units' own parameters."""
 from __future__ import annotations
 
 from typing import Any
 
 from ..engine import simd
 from ..engine.gemm import columns_times_panels
-from ..engine.jit import njit, overload
-from ..engine.panels import add_row, pack_rows, pack_transposed, panel_place, vectors_in
-from ..engine.primitives import empty
+from ..engine.jit import jitable, njit, overload
+from ..engine.panels import add_row, panel_place, vectors_in
 from ..engine.tuples import field
 from .buffers import state_sum_size
-from .form import extra_count, form_of, layout
+from .form import block_gates, extra_count, form_of, layout
 from .step import extra_gradients, load_saved, old_states, states_of
-
-# ---------------------------------------------------------------------------------------------- packing
-
-
-def block_gates(params: Any) -> Any:
-    """W's gates that multiply h itself: all, or all but the last where that has a product of its own."""
-    raise NotImplementedError
-
-
-@overload(block_gates)
-def _block_gates(params):
-    form = form_of(params)
-    if form is None:
-        return None
-    gates = form.layout.recurrent - (form.inner is not None)
-    return lambda params: gates
-
-
-@njit(allocates=True, once=True)
-def pack_forward(params, dims):
-    """W, transposed, as panels of K = H rows; the last gate by itself where it has a product of its own."""
-    W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
-    shared = block_gates(params)
-    vectors = vectors_in(shared * Hp, params.W)
-    out = empty(H * gates * Hp, params.W.dtype)
-    for g in range(shared):
-        pack_transposed(out, 0, H, vectors, g * Hp, W, g * H, H, H)
-    for g in range(shared, gates):
-        pack_transposed(out, H * g * Hp, H, vectors_in(Hp, out), 0, W, g * H, H, H)
-    return out
-
-
-@njit(allocates=True, once=True)
-def pack_backward(params, dims):
-    """W as panels of K = gates · Hp rows, zero where padded; the last gate by itself where it has a product of its own."""
-    W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
-    shared, vectors = block_gates(params), vectors_in(dims.Hp, params.W)
-    out = empty(gates * Hp * Hp, params.W.dtype)
-    for g in range(shared):
-        pack_rows(out, 0, shared * Hp, g * Hp, W, g * H, H, Hp, H, vectors)
-    for g in range(shared, gates):
-        pack_rows(out, g * Hp * Hp, Hp, 0, W, g * H, H, Hp, H, vectors)
-    return out
-
-
-# ---------------------------------------------------------------------------------------------- gradients
 
 
 @njit
-def gather_panels(out, arrays, initial, before, count, dims):
+def gather_panels(out, arrays, initial, before, count, dims, piece, pieces):
     """h before `count` steps as panels (see `old_states`)."""
     vectors = vectors_in(dims.Hp, out)
-    for v in range(vectors):
+    for v in range(vectors * piece // pieces, vectors * (piece + 1) // pieces):
         place, step = panel_place(v * simd.lanes(out), count, vectors, out)
         j = v * simd.lanes(out)
         for m in range(count):
@@ -77,44 +30,56 @@ def state_sum(params, dims):
     return state_sum_size(layout(params).recurrent, extra_count(params), dims.Hp)
 
 
+@jitable
+def state_panels(recurrent, shared, Hp):
+    """Floats for each row of what W's gates multiplied: h, and the operand of the second product if there is one."""
+    return (1 + recurrent - shared) * Hp
+
+
 @njit
-def state_gradients(params, tape, initial, sums, work, count, dims):
-    """Add `count` rows of `work.delta` to a shard's sums: δᵀ h_{t−1}, and what the units' own parameters get."""
+def gather_states(params, tape, initial, work, count, dims, piece, pieces):
+    """`work.scratch` begins with what W's gates multiplied in `count` steps, as panels."""
+    gather_panels(work.scratch, states_of(params, tape), states_of(params, initial), work.before, count, dims, piece, pieces)
+    gather_operands(params, tape, initial, work.scratch[count * dims.Hp:], work, count, dims, piece, pieces)
+
+
+@njit
+def state_gradients(params, tape, initial, sums, work, count, dims, piece, pieces):
+    """Add `count` rows of `work.delta` to a shard's sums: δᵀ h_{t−1}, and those of the units' own parameters."""
     lay, shared, Hp = layout(params), block_gates(params), dims.Hp
     vectors = vectors_in(Hp, sums)
-    gather_panels(work.scratch, states_of(params, tape), states_of(params, initial), work.before, count, dims)
     columns_times_panels(sums, 0, Hp, work.delta, lay.recurrent_first * Hp, dims.row, shared * Hp, count, work.scratch, 0,
-                         vectors)
+                         vectors, piece, pieces)
     if shared < lay.recurrent:
-        multiplied_panels(params, tape, initial, work, count, dims)
         columns_times_panels(sums, shared * Hp * Hp, Hp, work.delta, (lay.recurrent_first + shared) * Hp, dims.row, Hp, count,
-                             work.scratch, 0, vectors)
-    extra_gradients(params, tape, initial, sums, lay.recurrent * Hp * Hp, work, count, dims)
+                             work.scratch, count * Hp, vectors, piece, pieces)
+    extra_gradients(params, tape, initial, sums, lay.recurrent * Hp * Hp, work, count, dims, piece, pieces)
 
 
-def multiplied_panels(params: Any, tape: Any, initial: Any, work: Any, count: Any, dims: Any) -> Any:
-    """`work.scratch` becomes what W's last gate multiplied in `count` steps, where that has a product of its own."""
+def gather_operands(params: Any, tape: Any, initial: Any, out: Any, work: Any, count: Any, dims: Any, piece: Any,
+                   pieces: Any) -> Any:
+    """The operands of the second product in `count` steps, as panels, if there is one."""
     raise NotImplementedError
 
 
-@overload(multiplied_panels)
-def _multiplied_panels(params, tape, initial, work, count, dims):
+@overload(gather_operands)
+def _gather_operands(params, tape, initial, out, work, count, dims, piece, pieces):
     form = form_of(params)
     if form is None:
         return None
-    if form.inner is None:
-        return lambda params, tape, initial, work, count, dims: None
-    value, states = form.inner.value, form.states
+    if form.second_product is None:
+        return lambda params, tape, initial, out, work, count, dims, piece, pieces: None
+    value, states = form.second_product.value, form.states
 
-    def gather(params, tape, initial, work, count, dims):
+    def gather(params, tape, initial, out, work, count, dims, piece, pieces):
         arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
-        vectors = vectors_in(dims.Hp, work.scratch)
-        for v in range(vectors):
-            place, step = panel_place(v * simd.lanes(saved), count, vectors, work.scratch)
+        vectors = vectors_in(dims.Hp, out)
+        for v in range(vectors * piece // pieces, vectors * (piece + 1) // pieces):
+            place, step = panel_place(v * simd.lanes(saved), count, vectors, out)
             j = v * simd.lanes(saved)
             for m in range(count):
-                simd.store(work.scratch, place + m * step, value(load_saved(params, saved, work.indices[m], j, dims),
-                                                                 old_states(arrays, firsts, work.before[m], j, dims)))
+                simd.store(out, place + m * step, value(load_saved(params, saved, work.indices[m], j, dims),
+                                                        old_states(arrays, firsts, work.before[m], j, dims)))
     return gather
 
 

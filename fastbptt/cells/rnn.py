@@ -2,8 +2,8 @@
 
     a_t = U x_t + W h_{t−1} + b,    h_t = (1−α) h_{t−1} + α σ(a_t)                                    (α = 1 unless leaky)
 
-Backward, with e_t = ∂L/∂h_t: δ_t = ∂L/∂a_t = α σ′(a_t) ⊙ e_t, e_{t−1} ← (1−α) e_t + Wᵀ δ_t. σ′ is taken from the output,
-so nothing else is kept: saved per step and unit is one float, h_t (two, h_t and σ(a_t), for a leaky cell).
+Backward, with e_t = ∂L/∂h_t: δ_t = ∂L/∂a_t = α σ′(a_t) ⊙ e_t, e_{t−1} ← (1−α) e_t + Wᵀ δ_t. σ′ is computed from the
+output, so one float is saved per step and unit: h_t (for a leaky cell two, h_t and σ(a_t)).
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RNNParams(NamedTuple):
     W: Array
     """(H, H) hidden to hidden."""
     b: Array
-    """(H,) what is added to U x."""
+    """(H,) bias, added to U x."""
 
 
 class RNNState(NamedTuple):
@@ -42,12 +42,12 @@ class RNNState(NamedTuple):
 
 
 class RNNTape(NamedTuple):
-    """What the forward scan of the vanilla RNN keeps."""
+    """What the forward scan of the vanilla RNN saves."""
 
     h: Array
     """(T+1, B, H), row 0 the initial state."""
     y: Array
-    """(T, B, H) σ(a_t) of a leaky cell; else (0, 0, 0), as h_t says it."""
+    """(T, B, H) σ(a_t) of a leaky cell; else (0, 0, 0), as h_t is σ(a_t)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,8 +68,8 @@ class RNN(Cell):
         Which connections exist: W[i, j], from unit j to unit i, counts as 0 where mask[i, j] is 0, and so does its gradient.
         Copied, and kept read-only.
     signs : (H,) of −1, 0 and 1, optional
-        Dale's law: all weights from unit j, W[:, j], have the sign signs[j], 0 leaves it free. `project` keeps it: the
-        optimisers apply it when they are made with ``project=model.project``, `fit` always.
+        Dale's law: all weights from unit j, W[:, j], have the sign signs[j]; 0 leaves them free. `project` enforces it: `fit`
+        always applies it, optimisers do if made with ``project=model.project``.
 
     Raises
     ------
@@ -136,9 +136,9 @@ class RNN(Cell):
              gain: float = 1.0) -> RNNParams:
         """Initial parameters: W by `recurrent`, times `gain`; U by `input`; b = 0.
 
-        Under a mask or signs, W keeps its absolute values, takes the signs, loses what is masked, and is then scaled to the
-        spectral radius it had before: `gain` for "orthogonal" and "identity". Otherwise excitation would outgrow inhibition
-        (eight units in ten excitatory: a radius of about √H/2), and a sparse network would fall silent.
+        With a mask or signs, the entries of W take the signs, masked ones become 0, and W is scaled to the spectral radius
+        it had before: `gain` for "orthogonal" and "identity". Otherwise excitation would outgrow inhibition (a radius of
+        about √H/2 if 80 % of the units are excitatory), and a sparse network would fall silent.
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class RNN(Cell):
         References
         ----------
         H. F. Song, G. R. Yang and X.-J. Wang, "Training excitatory-inhibitory recurrent neural networks for cognitive tasks",
-        PLoS Computational Biology 12(2), 2016 (Dale's law, masks, and the spectral radius of what they leave).
+        PLoS Computational Biology 12(2), 2016 (Dale's law, masks, scaling to a spectral radius).
         """
         rng = np.random.default_rng(seed)
         params = RNNParams(**init.gated_blocks(self, rng, dtype, recurrent, input, gain))
@@ -191,12 +191,12 @@ class RNN(Cell):
 
     @cached_property
     def options(self) -> Options:
-        """What the scans know of the configuration."""
+        """What the scans are told about the configuration."""
         return Options(activations.NAMES.index(self.activation), self.leak)
 
     @property
     def _saves(self) -> bool:
-        return self.leak != 1       # else h_t says it
+        return self.leak != 1       # else h_t is σ(a_t)
 
 
 # ---------------------------------------------------------------------------------------------- one unit

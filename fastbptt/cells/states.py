@@ -1,4 +1,4 @@
-"""Working states and errors: read from the arrays of a call, clipped, handed on at resets and at the first step."""
+"""Working states and errors: loaded from the arrays of a call, clipped, passed on at resets and at the first step."""
 from __future__ import annotations
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..engine.primitives import maximum, minimum
 
 @njit(forceinline=True)
 def steps_here(batch, b, T):
-    """How many of the T steps of these arrays sequence b takes part in."""
+    """How many of the T steps of these arrays are valid in sequence b."""
     return minimum(maximum(batch.lengths[b] - batch.start, 0), T)
 
 
@@ -43,7 +43,7 @@ def clip_errors(carry, n, largest, d):
 
 @njit
 def leave_at_reset(b, i, carry, dinitial, d):
-    """The error of row i goes to the initial state, the step before sees none of it."""
+    """Move the error of row i to the gradient of the initial state: none of it crosses the reset."""
     for k in range(d.state_row // d.Hp):
         at = i * d.state_row + k * d.Hp
         add_row(dinitial, (k * d.B + b) * d.H, carry, at, d.H)
@@ -53,14 +53,14 @@ def leave_at_reset(b, i, carry, dinitial, d):
 
 @njit
 def leave_at_start(b, i, carry, outgoing, d):
-    """The error of row i leaves the first step."""
+    """Add the error of row i, which leaves the first step, to `outgoing`."""
     for k in range(len(outgoing)):
         add_row(simd.flat(outgoing[k]), b * d.H, carry, i * d.state_row + k * d.Hp, d.H)
 
 
 @njit
 def pass_through(incoming, outgoing, batch, d):
-    """A sequence without a valid step here holds its state: the incoming error leaves it as it came."""
+    """A sequence without a valid step here holds its state: the incoming error passes through unchanged."""
     for k in range(len(incoming)):
         for b in range(d.B):
             if steps_here(batch, b, d.T) == 0:

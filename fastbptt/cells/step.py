@@ -10,7 +10,7 @@ from ..engine.gemm import rows_times_panels
 from ..engine.jit import njit, overload
 from ..engine.panels import vectors_in
 from ..engine.tuples import field
-from .form import form_of, layout
+from .form import block_gates, form_of, layout
 
 # ---------------------------------------------------------------------------------------------- arrays of a cell
 
@@ -37,7 +37,7 @@ def _first_states(count: int) -> Any:
 
 
 def load_extra(params: Any, flat: Any, j: Any, dims: Any) -> Any:
-    """The own parameters of units j …, a tuple of vectors."""
+    """The own parameters of the units from j on, a tuple of vectors."""
     raise NotImplementedError
 
 
@@ -53,7 +53,7 @@ def _load_extra(params, flat, j, dims):
 
 
 def load_saved(params: Any, flat: Any, index: Any, j: Any, dims: Any) -> Any:
-    """What was saved of units j … at the step with this flat index; zeros, where nothing was."""
+    """What was saved of the units from j on, at the step with this flat index; zeros if nothing was."""
     raise NotImplementedError
 
 
@@ -70,57 +70,74 @@ def _load_saved(params, flat, index, j, dims):
 # ---------------------------------------------------------------------------------------------- forward
 
 
-def step_forward(params: Any, options: Any, tape: Any, work: Any, dims: Any, first: Any, n: Any) -> Any:
+@njit(forceinline=True)
+def step_forward(params, options, tape, work, dims, first, n):
     """One step of n rows, rows first … first+n−1 of the block: product with the state, gates, new state."""
+    multiply_state(params, work, first, n, dims, 0, 1)
+    operand_forward(params, options, work, first, n, dims, 0, 1)
+    multiply_operand(params, work, first, n, dims, 0, 1)
+    update_states(params, options, tape, work, first, n, dims, 0, 1)
+
+
+@njit(forceinline=True)
+def unit_range(piece, pieces, dims, like):
+    """The units of one of `pieces` parts, from and to whole vectors."""
+    vectors = dims.Hp // simd.lanes(like)
+    return vectors * piece // pieces * simd.lanes(like), vectors * (piece + 1) // pieces * simd.lanes(like)
+
+
+@njit
+def multiply_state(params, work, first, n, dims, piece, pieces):
+    """For n rows, add W h to the pre-activations, for the gates of W that multiply h itself."""
+    lay = layout(params)
+    rows_times_panels(work.z, first * dims.row + lay.recurrent_first * dims.Hp, dims.row, work.state, 0, dims.state_row, n,
+                      dims.H, work.weights, 0, vectors_in(block_gates(params) * dims.Hp, work.z), True, piece, pieces)
+
+
+def multiply_operand(params: Any, work: Any, first: Any, n: Any, dims: Any, piece: Any, pieces: Any) -> Any:
+    """For n rows of a cell with a second product, add it."""
     raise NotImplementedError
 
 
-@overload(step_forward)
-def _step_forward(params, options, tape, work, dims, first, n):
+@overload(multiply_operand, forceinline=False)
+def _multiply_operand(params, work, first, n, dims, piece, pieces):
     form = form_of(params)
     if form is None:
         return None
-    inner = form.inner is not None
+    if form.second_product is None:
+        return lambda params, work, first, n, dims, piece, pieces: None
 
-    def plain(params, options, tape, work, dims, first, n):
-        lay = layout(params)
-        rows_times_panels(work.z, first * dims.row + lay.recurrent_first * dims.Hp, dims.row, work.state, 0, dims.state_row, n,
-                          dims.H, work.weights, 0, vectors_in(lay.recurrent * dims.Hp, work.z), True)
-        update_states(params, options, tape, work, first, n, dims)
-
-    def nested(params, options, tape, work, dims, first, n):
+    def multiply(params, work, first, n, dims, piece, pieces):
         lay, at = layout(params), first * dims.row
-        rows_times_panels(work.z, at + lay.recurrent_first * dims.Hp, dims.row, work.state, 0, dims.state_row, n, dims.H,
-                          work.weights, 0, vectors_in((lay.recurrent - 1) * dims.Hp, work.z), True)
-        enter(params, options, work, first, n, dims)
         rows_times_panels(work.z, at + (lay.columns - 2) * dims.Hp, dims.row, work.z, at + (lay.columns - 1) * dims.Hp, dims.row,
-                          n, dims.H, work.weights, dims.H * (lay.recurrent - 1) * dims.Hp, vectors_in(dims.Hp, work.z), True)
-        update_states(params, options, tape, work, first, n, dims)
-    return nested if inner else plain
+                          n, dims.H, work.weights, dims.H * (lay.recurrent - 1) * dims.Hp, vectors_in(dims.Hp, work.z), True,
+                          piece, pieces)
+    return multiply
 
 
-def update_states(params: Any, options: Any, tape: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
-    """n rows: new states and what is saved into the tape, the states into the working state too."""
+def update_states(params: Any, options: Any, tape: Any, work: Any, first: Any, n: Any, dims: Any, piece: Any, pieces: Any) -> Any:
+    """For n rows, write the new states and what is saved to the tape, and the states to the working state."""
     raise NotImplementedError
 
 
-@overload(update_states)
-def _update_states(params, options, tape, work, first, n, dims):
+@overload(update_states, forceinline=False)
+def _update_states(params, options, tape, work, first, n, dims, piece, pieces):
     form = form_of(params)
     if form is None:
         return None
     columns, states, count, point, name = form.layout.columns, form.states, form.saved, form.point_forward, form.extra_field
 
-    def update(params, options, tape, work, first, n, dims):
+    def update(params, options, tape, work, first, n, dims, piece, pieces):
         arrays, saved, extra = states_of(params, tape), simd.flat(tape[states]), simd.flat(field(params, name))
         H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.z)
-        known = Options(options.activation, options.leak, options.clip)     # in registers: stores might change what is in memory
+        begin, end = unit_range(piece, pieces, dims, work.z)
+        opts = Options(options.activation, options.leak, options.clip)     # in registers: stores may change memory
         for i in range(n):
             index = work.indices[first + i]
             z, s = (first + i) * dims.row, i * dims.state_row
-            for j in range(0, Hp, lanes):
+            for j in range(begin, end, lanes):
                 old = load_columns(work.state, s + j, Hp, lanes, states)
-                new, keep = point(known, load_columns(work.z, z + j, Hp, lanes, columns), old,
+                new, keep = point(opts, load_columns(work.z, z + j, Hp, lanes, columns), old,
                                   load_extra(params, extra, j, dims))
                 store_columns(work.state, s + j, Hp, new, lanes)
                 store_each(arrays, (index + dims.B) * H + j, new, H - j)
@@ -129,94 +146,123 @@ def _update_states(params, options, tape, work, first, n, dims):
     return update
 
 
-def enter(params: Any, options: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
-    """n rows of a cell with a second product: its first gate, activated, and what that product multiplies."""
+def operand_forward(params: Any, options: Any, work: Any, first: Any, n: Any, dims: Any, piece: Any, pieces: Any) -> Any:
+    """For n rows of a cell with a second product, activate the first gate and compute that product's operand."""
     raise NotImplementedError
 
 
-@overload(enter)
-def _enter(params, options, work, first, n, dims):
+@overload(operand_forward, forceinline=False)
+def _operand_forward(params, options, work, first, n, dims, piece, pieces):
     form = form_of(params)
-    if form is None or form.inner is None:
+    if form is None:
         return None
-    columns, states, forward = form.layout.columns, form.states, form.inner.forward
+    if form.second_product is None:
+        return lambda params, options, work, first, n, dims, piece, pieces: None
+    columns, states, forward = form.layout.columns, form.states, form.second_product.forward
 
-    def entering(params, options, work, first, n, dims):
+    def forward_rows(params, options, work, first, n, dims, piece, pieces):
         Hp, lanes = dims.Hp, simd.lanes(work.z)
+        begin, end = unit_range(piece, pieces, dims, work.z)
         for i in range(n):
             z, s = (first + i) * dims.row, i * dims.state_row
-            for j in range(0, Hp, lanes):
+            for j in range(begin, end, lanes):
                 gate, value = forward(options, load_columns(work.z, z + j, Hp, lanes, columns),
                                       load_columns(work.state, s + j, Hp, lanes, states))
                 simd.store(work.z, z + j, gate)
                 simd.store(work.z, z + (columns - 1) * Hp + j, value)
-    return entering
+    return forward_rows
 
 
 # ---------------------------------------------------------------------------------------------- backward
 
 
-def step_backward(params: Any, options: Any, tape: Any, initial: Any, work: Any, dims: Any, first: Any, n: Any) -> Any:
+@njit(forceinline=True)
+def step_backward(params, options, tape, initial, work, dims, first, n):
     """One step back of n rows: `work.carry` from ∂L/∂state_t to ∂L/∂state_{t−1}, ∂L/∂(gates) into `work.delta`."""
+    update_errors(params, options, tape, initial, work, first, n, dims, 0, 1)
+    multiply_operand_error(params, work, first, n, dims, 0, 1)
+    operand_backward(params, tape, initial, work, first, n, dims, 0, 1)
+    multiply_errors(params, options, work, first, n, dims, 0, 1)
+
+
+@njit
+def multiply_errors(params, options, work, first, n, dims, piece, pieces):
+    """For n rows, add Wᵀ δ to the error, for the gates of W that multiply h itself."""
+    rows_times_panels(work.carry, 0, dims.state_row, work.delta, first * dims.row + layout(params).recurrent_first * dims.Hp,
+                      dims.row, n, block_gates(params) * dims.Hp, work.weights, 0, vectors_in(dims.Hp, work.carry),
+                      adds_to_error(params, options), piece, pieces)
+
+
+def adds_to_error(params: Any, options: Any) -> Any:
+    """Whether there is an error before the step already, to which Wᵀ δ is added."""
     raise NotImplementedError
 
 
-@overload(step_backward)
-def _step_backward(params, options, tape, initial, work, dims, first, n):
+@overload(adds_to_error)
+def _adds_to_error(params, options):
     form = form_of(params)
     if form is None:
         return None
     direct = form.direct
+    if form.second_product is not None:
+        return lambda params, options: True
+    return lambda params, options: direct(options)
 
-    def plain(params, options, tape, initial, work, dims, first, n):
-        lay = layout(params)
-        update_errors(params, options, tape, initial, work, first, n, dims)
-        rows_times_panels(work.carry, 0, dims.state_row, work.delta, first * dims.row + lay.recurrent_first * dims.Hp, dims.row,
-                          n, lay.recurrent * dims.Hp, work.weights, 0, vectors_in(dims.Hp, work.carry), direct(options))
 
-    def nested(params, options, tape, initial, work, dims, first, n):
+def multiply_operand_error(params: Any, work: Any, first: Any, n: Any, dims: Any, piece: Any, pieces: Any) -> Any:
+    """For n rows of a cell with a second product, ∂L/∂operand."""
+    raise NotImplementedError
+
+
+@overload(multiply_operand_error, forceinline=False)
+def _multiply_operand_error(params, work, first, n, dims, piece, pieces):
+    form = form_of(params)
+    if form is None:
+        return None
+    if form.second_product is None:
+        return lambda params, work, first, n, dims, piece, pieces: None
+
+    def multiply(params, work, first, n, dims, piece, pieces):
         lay, at = layout(params), first * dims.row
-        gates = (lay.recurrent - 1) * dims.Hp
-        update_errors(params, options, tape, initial, work, first, n, dims)
         rows_times_panels(work.delta, at + (lay.columns - 1) * dims.Hp, dims.row, work.delta, at + (lay.columns - 2) * dims.Hp,
-                          dims.row, n, dims.Hp, work.weights, gates * dims.Hp, vectors_in(dims.Hp, work.delta), False)
-        leave(params, tape, initial, work, first, n, dims)
-        rows_times_panels(work.carry, 0, dims.state_row, work.delta, at + lay.recurrent_first * dims.Hp, dims.row, n, gates,
-                          work.weights, 0, vectors_in(dims.Hp, work.carry), True)
-    return nested if form.inner is not None else plain
+                          dims.row, n, dims.Hp, work.weights, (lay.recurrent - 1) * dims.Hp * dims.Hp,
+                          vectors_in(dims.Hp, work.delta), False, piece, pieces)
+    return multiply
 
 
 @njit(forceinline=True)
 def old_states(arrays, initial, before, j, dims):
-    """The states before a step: of row `before` of `arrays`, or where it is negative of row −1−before of `initial`."""
+    """The states before a step: of row `before` of `arrays`, or if that is negative row −1−before of `initial`."""
     if before >= 0:
         return load_each(arrays, before * dims.H + j, dims.H - j)
     return load_each(initial, (-1 - before) * dims.H + j, dims.H - j)
 
 
-def update_errors(params: Any, options: Any, tape: Any, initial: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
-    """n rows: δ from the error carried, of which the part that does not pass through W stays."""
+def update_errors(params: Any, options: Any, tape: Any, initial: Any, work: Any, first: Any, n: Any, dims: Any, piece: Any,
+                  pieces: Any) -> Any:
+    """For n rows, δ from the carried error; the part that does not pass through W stays in `work.carry`."""
     raise NotImplementedError
 
 
-@overload(update_errors)
-def _update_errors(params, options, tape, initial, work, first, n, dims):
+@overload(update_errors, forceinline=False)
+def _update_errors(params, options, tape, initial, work, first, n, dims, piece, pieces):
     form = form_of(params)
     if form is None:
         return None
     states, point, direct_part, name = form.states, form.point_backward, form.direct, form.extra_field
 
-    def update(params, options, tape, initial, work, first, n, dims):
+    def update(params, options, tape, initial, work, first, n, dims, piece, pieces):
         arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
         extra = simd.flat(field(params, name))
         H, Hp, lanes = dims.H, dims.Hp, simd.lanes(work.delta)
-        known = Options(options.activation, options.leak, options.clip)     # in registers, as above
-        keeps = states > 1 or direct_part(known)        # else the product with W writes all of the error before the step
+        begin, end = unit_range(piece, pieces, dims, work.delta)
+        opts = Options(options.activation, options.leak, options.clip)     # in registers, as above
+        keeps = states > 1 or direct_part(opts)        # else the product with W overwrites the carry
         for i in range(n):
             index, before = work.indices[first + i], work.before[first + i]
             delta, s = (first + i) * dims.row, i * dims.state_row
-            for j in range(0, Hp, lanes):
-                d, direct = point(known, load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
+            for j in range(begin, end, lanes):
+                d, direct = point(opts, load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
                                   load_each(arrays, (index + dims.B) * H + j, H - j), load_extra(params, extra, j, dims),
                                   load_columns(work.carry, s + j, Hp, lanes, states))
                 store_columns(work.delta, delta + j, Hp, d, lanes)
@@ -225,54 +271,60 @@ def _update_errors(params, options, tape, initial, work, first, n, dims):
     return update
 
 
-def leave(params: Any, tape: Any, initial: Any, work: Any, first: Any, n: Any, dims: Any) -> Any:
-    """n rows of a cell with a second product: from the error of what it multiplied to its first gate's δ and to h."""
+def operand_backward(params: Any, tape: Any, initial: Any, work: Any, first: Any, n: Any, dims: Any, piece: Any,
+                     pieces: Any) -> Any:
+    """For n rows of a cell with a second product, from ∂L/∂operand to the first gate's δ and to ∂L/∂(old h)."""
     raise NotImplementedError
 
 
-@overload(leave)
-def _leave(params, tape, initial, work, first, n, dims):
+@overload(operand_backward, forceinline=False)
+def _operand_backward(params, tape, initial, work, first, n, dims, piece, pieces):
     form = form_of(params)
-    if form is None or form.inner is None:
+    if form is None:
         return None
-    last, states, backward = form.layout.columns - 1, form.states, form.inner.backward
+    if form.second_product is None:
+        return lambda params, tape, initial, work, first, n, dims, piece, pieces: None
+    last, states, backward = form.layout.columns - 1, form.states, form.second_product.backward
 
-    def leaving(params, tape, initial, work, first, n, dims):
+    def backward_rows(params, tape, initial, work, first, n, dims, piece, pieces):
         arrays, firsts, saved = states_of(params, tape), states_of(params, initial), simd.flat(tape[states])
         Hp = dims.Hp
+        begin, end = unit_range(piece, pieces, dims, work.delta)
         for i in range(n):
             index, before = work.indices[first + i], work.before[first + i]
             delta, s = (first + i) * dims.row, i * dims.state_row
-            for j in range(0, Hp, simd.lanes(work.delta)):
+            for j in range(begin, end, simd.lanes(work.delta)):
                 d, h = backward(load_saved(params, saved, index, j, dims), old_states(arrays, firsts, before, j, dims),
                                 simd.load(work.delta, delta + last * Hp + j))
                 simd.store(work.delta, delta + j, d)
                 simd.store(work.carry, s + j, simd.load(work.carry, s + j) + h)
-    return leaving
+    return backward_rows
 
 
 # ---------------------------------------------------------------------------------------------- the units' own parameters
 
 
-def extra_gradients(params: Any, tape: Any, initial: Any, sums: Any, at: Any, work: Any, count: Any, dims: Any) -> Any:
+def extra_gradients(params: Any, tape: Any, initial: Any, sums: Any, at: Any, work: Any, count: Any, dims: Any, piece: Any,
+                    pieces: Any) -> Any:
     """Add the gradients of the units' own parameters from `count` rows of δ to sums[at:]; nothing, where there are none."""
     raise NotImplementedError
 
 
 @overload(extra_gradients)
-def _extra_gradients(params, tape, initial, sums, at, work, count, dims):
+def _extra_gradients(params, tape, initial, sums, at, work, count, dims, piece, pieces):
     form = form_of(params)
     if form is None:
         return None
     if not form.extra:
-        return lambda params, tape, initial, sums, at, work, count, dims: None
+        return lambda params, tape, initial, sums, at, work, count, dims, piece, pieces: None
     columns, backward = form.layout.columns, form.extra_backward
 
-    def gradients(params, tape, initial, sums, at, work, count, dims):
+    def gradients(params, tape, initial, sums, at, work, count, dims, piece, pieces):
         arrays, firsts = states_of(params, tape), states_of(params, initial)
         Hp, lanes = dims.Hp, simd.lanes(sums)
+        begin, end = unit_range(piece, pieces, dims, sums)
         for m in range(count):
-            for j in range(0, Hp, lanes):
+            for j in range(begin, end, lanes):
                 add_columns(sums, at + j, Hp, backward(
                     load_columns(work.delta, m * dims.row + j, Hp, lanes, columns),
                     old_states(arrays, firsts, work.before[m], j, dims),

@@ -1,23 +1,34 @@
-"""How a scan is cut in time: blocks of steps, and pieces of a block for the products of a single shard."""
+"""How a scan is cut: rows into shards, time into blocks of steps, and what is done for a block or a step into parts."""
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..engine.jit import jitable
+from ..engine.jit import jitable, njit
 from ..engine.partition import block_rows
+from ..engine.pool import limit_of
 from ..engine.primitives import maximum, minimum
 
 PASS_ROWS = 64       # rows that step back together: their errors stay in the first-level cache
-TIME_PIECES = 4      # pieces of time among which the products of a single shard are dealt out
-TIME_ROWS = 1024     # steps times rows between two such deals
-TIME_FLOPS = 4e6     # of the products of a call: less is not worth the wait for other threads (docs/performance.md)
+STEP_FLOPS = 1e5     # of the product of a step: less is not worth meeting at every step for (docs/performance.md)
 
 
-class TimePieces(NamedTuple):
-    """The products of a block of steps: so many pieces of time, on the threads of a pool (0: the shard's own)."""
+class Team(NamedTuple):
+    """The threads that share what a shard does: so many parts, on a pool; (1, 0) where other threads have other shards.
 
-    number: int
+    No bit of a result depends on the number of parts.
+    """
+
+    parts: int
     pool: int
+
+
+@njit
+def team_of(shards, d, pool):
+    """The team for the shards of a scan: where there are more threads than shards, these come one after the other."""
+    threads = limit_of(pool)
+    if threads > shards and 2.0 * ((d.B + shards - 1) // shards) * d.row * d.Hp >= STEP_FLOPS:
+        return Team(threads, pool)
+    return Team(1, 0)
 
 
 @jitable
@@ -40,33 +51,24 @@ def shard_rows(shard, shards, rows, equal):
 
 
 @jitable
-def time_pieces(shards, longest, d, pool):
-    """Of a single shard, whose steps have to wait for each other, all threads do the products if these are worth the wait.
-
-    Depends on the longest sequence as a whole, so that a call over a segment of the steps adds up the same.
-    """
-    if shards == 1 and 2.0 * longest * d.B * d.row * (d.Hp + 2 * d.I) >= TIME_FLOPS:
-        return TimePieces(TIME_PIECES, pool)
-    return TimePieces(1, 0)
-
-
-@jitable
-def block_steps(pieces, rows, d):
+def block_steps(rows, d):
     """Steps of a block of full scans in which the largest shard has so many rows: what a segment has to be a multiple of.
 
-    A power of two, so that one number is a multiple for all layers of a stack.
+    A power of two, so that the largest of a stack's layers is a multiple of the others.
     """
-    most = TIME_ROWS if pieces.number > 1 else block_rows(d.row + maximum(d.x_row, d.Hp))
     steps = 1
-    while 2 * steps * minimum(rows, PASS_ROWS) <= most:
+    while 2 * steps * minimum(rows, PASS_ROWS) <= product_rows(d):
         steps *= 2
     return steps
 
 
-class Block(NamedTuple):
-    """The first `filled` rows of `work`, which a shard of a job deals out in pieces."""
+@jitable
+def product_rows(d):
+    """Rows over which products go at once, at most: their buffers stay in the second-level cache."""
+    return block_rows(d.row + maximum(d.x_row, d.Hp))
 
-    shard: int
-    filled: int
-    work: Any
-    job: Any
+
+@jitable
+def cut_rows(rows, most):
+    """Into how many equal parts so many rows are cut, none larger than `most`."""
+    return maximum(1, (rows + most - 1) // most)

@@ -1,6 +1,6 @@
 """tanh, sigmoid, relu, leaky_relu and identity on scalars and on `Vec`, each beside its derivative from the output.
 
-Branch-free, and the same operations on float32, float64 and `Vec`: every lane holds bit for bit what the scalar function
+Branch-free, with the same operations for float32, float64 and `Vec`: every lane holds bit for bit what the scalar function
 returns. All may be called from nopython code, a kernel of this package or any `@njit` function, and from Python with floats,
 where the first call compiles. (Python gets a Python float back: pass np.float32 to compute in float32.)
 
@@ -91,8 +91,8 @@ def tanh(x):
     a = simd.vabs(x)
     m = simd.vmin(f(x, c.tanh_one), a)
     z = simd.fma(m, f(x, 2.0 * LOG2E), f(x, c.magic))
-    # One step of reduction is enough: where n is large, 2 / (1 + exp) is small. And r is far from 0 beside its own last
-    # bit, so that s may be summed in two parts, which waits for one operation less than in `sigmoid`.
+    # One step of reduction is enough: where n is large, 2 / (1 + exp) is small. And r is large compared with its own last
+    # bit, so s may be summed in two parts, a dependency chain one operation shorter than in `sigmoid`.
     r = simd.fma(z - f(x, c.magic), f(x, -c.ln2), m + m)
     r2 = r * r
     s = simd.fma(r2 * r2, simd.polynomial(r, c.exp[2:]), simd.fma(r2, simd.polynomial(r, c.exp[:2]), r))
@@ -115,7 +115,7 @@ def tanh_grad(y):
 
 @njit(python=True, forceinline=True)
 def sigmoid(x):
-    """1 / (1 + exp(-x)), to 2.5 ULP or 2⁻¹²⁶ (float64: 2.6, 2⁻¹⁰²²); monotone, ½ at 0, at last exactly 0 and 1, NaN for NaN.
+    """1 / (1 + exp(-x)), to 2.5 ULP or 2⁻¹²⁶ (float64: 2.6, 2⁻¹⁰²²); monotone, ½ at 0, exactly 0 and 1 far out, NaN for NaN.
 
     exp(-x) = 2ⁿ (1 + s) with s = exp(r) - 1 and r = -x - n log 2.
 
@@ -227,7 +227,7 @@ TABLE = (
     Activation("leaky_relu", leaky_relu, leaky_relu_grad, 1.0, False),
     Activation("identity", identity, identity_grad, 1.0, False),
 )
-"""The activations; the index of a row is the code that `activate` and `activate_grad` take."""
+"""The activations; `activate` and `activate_grad` take the index of a row as a code."""
 NAMES = tuple(row.name for row in TABLE)
 
 
@@ -290,7 +290,7 @@ def _activate_grad_nopython(code, y):
 
 
 def _chosen(functions: Sequence[Any]) -> Any:
-    """function(code, x): the function of this code; one well predicted branch for every vector."""
+    """function(code, x), the function of that code: one well-predicted branch per vector."""
     first, others = functions[0], functions[1:]
     if not others:
         return njit(lambda code, x: first(x), forceinline=True)

@@ -1,7 +1,7 @@
 """The vectors of one unit, loaded and stored together as a tuple: its gates, its states, what is saved of it.
 
-`columns` lie in one flat array, a fixed step apart; `each` lie in arrays of their own, at one index. Of every vector only
-the first `left` elements belong to the row: where fewer than a vector are left, the rest reads as zero and is not written.
+`columns` lie in one flat array, a fixed step apart; `each` lie in arrays of their own, at one index. Only the
+first `left` elements of each vector belong to the row: lanes beyond them are read as zero and not written.
 The number of vectors is a compile-time constant, so a tuple stays in registers.
 """
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .memory import emit_load, emit_load_part, emit_store, emit_store_part
 from .vectors import I64, Vec, llvm_vector, nothing
 
 Index = Callable[[ir.IRBuilder, int], tuple[types.Array, ir.Value, ir.Value]]
-"""From the number of a vector to its array (type and value) and the index where it begins."""
+"""From the number of a vector to its array (type and value) and its first index."""
 
 
 def _tuple(cx: Any, b: ir.IRBuilder, kind: types.UniTuple, values: list[ir.Value]) -> ir.Value:
@@ -29,7 +29,7 @@ def _tuple(cx: Any, b: ir.IRBuilder, kind: types.UniTuple, values: list[ir.Value
 
 
 def _load(cx: Any, b: ir.IRBuilder, count: int, where: Index, left: ir.Value, lanes: int) -> list[ir.Value]:
-    """IR of `count` vectors: one branch for all between whole vectors and a tail."""
+    """IR of `count` vectors, with one branch for all between whole vectors and a tail."""
     at = [where(b, k) for k in range(count)]
     with b.if_else(b.icmp_signed(">=", left, I64(lanes))) as (whole, tail):
         with whole:

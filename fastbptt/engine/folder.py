@@ -1,7 +1,7 @@
-"""The folders in which compiled kernels are kept from process to process.
+"""The folders in which compiled kernels are kept between processes.
 
 Numba's own cache is keyed by one file and its time stamp, blind to edits in the files it imports from; ours lies in a folder
-named by a hash of all sources that Numba compiles and of what else decides the code: versions, vector width, bounds checking.
+named by a hash of all sources that Numba compiles and of what else affects the code: versions, vector width, bounds checking.
 """
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from numba import config
 from . import cpu
 
 PACKAGE = Path(__file__).resolve().parents[1]
-COMPILED = ("arrays.py", "engine", "cells", "bptt/kernels.py")     # the rooms and files that hold what Numba compiles
-KEPT_CACHES = 8      # folders of other versions or settings that stay: two checkouts' worth of lanes and modes
+COMPILED = ("arrays.py", "engine", "cells", "bptt/kernels.py")     # the folders and files of code for Numba
+KEPT_CACHES = 8      # folders of other versions or settings that stay: two checkouts in all widths and modes
 
 
 def is_compiled(path: Path) -> bool:
-    """Whether Numba compiles what a file holds; its path inside the package."""
+    """Whether a file, by its path inside the package, holds code for Numba."""
     return any(path.is_relative_to(part) for part in COMPILED)
 
 
@@ -50,7 +50,7 @@ class Folders(NamedTuple):
 def cache_roots() -> list[Path]:
     """Where compiled kernels may live, best first: NUMBA_CACHE_DIR alone if set, else the package, else the user's cache.
 
-    All are absolute: a change of the working directory moves none of them. A user without a home has no cache of their own.
+    All are absolute, so they do not depend on the working directory. A user without a home has no cache of their own.
     """
     if config.CACHE_DIR:
         return [Path(config.CACHE_DIR).absolute() / "fastbptt"]
@@ -59,7 +59,7 @@ def cache_roots() -> list[Path]:
 
 
 def open_folders(mode: str) -> Folders:
-    """The folders of this version's kernels; that for new ones is made if need be."""
+    """The folders of this version's kernels; the one for new kernels is created if needed."""
     name = source_hash(mode)
     roots = cache_roots()
     write = next((root for root in roots if _writable(root / name)), None)
@@ -88,10 +88,10 @@ def _drop_old(root: Path, keep: str) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that others may be reading, or writing, at once: they see all of the old one or all of the new one.
+    """Write a file atomically: others that read or write it at the same time see all of the old or all of the new one.
 
-    Raises OSError where the disk is full or not to be written. The folder is made if it is gone: another process removes
-    those that it takes to be old.
+    Raises OSError if the disk is full or read-only. The folder is created if it is gone: another process may have taken it
+    for an old one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
@@ -111,7 +111,7 @@ def _umask() -> int:
     return now
 
 
-_UMASK = _umask()      # mkstemp gives a file to its maker alone; a cache that is shared must be readable by others
+_UMASK = _umask()      # mkstemp makes files private; a shared cache must be readable by others
 _warned = False
 
 

@@ -1,14 +1,14 @@
 """Register-blocked matrix products on packed panels.
 
-A product C += A B reads A as it lies (rows or columns of a working buffer) and B packed into *panels*: the columns of B,
+A product C += A B reads A in place (rows or columns of a working buffer) and B packed into *panels*: the columns of B,
 padded with zeros to whole vectors, are cut into groups of `PANEL` vectors, and each group is stored front to back,
-``panel[k, column]``. The working buffers are padded to whole vectors as well, so no product needs a masked tail: what is
-ragged in the user's arrays is dealt with once, where they are packed and unpacked (`panels.py`).
+``panel[k, column]``. The working buffers are padded to whole vectors as well, so no product needs a masked tail: ragged
+sizes of the user's arrays are handled once, where these are packed and unpacked (`panels.py`).
 
 The block of C that one tile computes stays in vector registers over the whole sum; each step of k is one vector load of
 B per column vector, one broadcast of A per row, and a fused multiply-add for every pair. The number of rows times vectors
-hides the latency of the multiply-add (4 cycles, 2 a cycle: at least 8); where there are fewer, k is split into chains.
-The order of every sum depends on the sizes alone.
+hides the latency of the multiply-add (4 cycles, 2 per cycle: at least 8); where there are fewer, k is split into chains.
+The order of every sum depends on the sizes alone, not on how a product is cut by rows or columns.
 """
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import simd
-from .compat import PLAIN
+from .compat import PLAIN, compiler
 from .compat.pointers import gep, load, pointer_to, store
 from .jit import njit
-from .primitives import minimum
+from .primitives import maximum, minimum
 from .simd import BOOL, I64
 from .vectors import nothing
 
 MAX_ROWS = 6
 PANEL = 4 if simd.REGISTERS == 32 else 2        # vectors per panel: 6 x 4 or 6 x 2 accumulators fit the register file
-# Panels taken at once where there are few rows, so that at least 8 sums are under way.
+# Panels taken at once if there are few rows, for at least 8 independent sums.
 _WIDE = {1: 8 // PANEL, 2: 2}
-_CHAINS = 8                                     # sums under way that hide the latency of a multiply-add
+_CHAINS = 8                                     # independent sums that hide the latency of a multiply-add
 SLAB = 96                                       # rows of C whose part of A (SLAB columns of a block of k) stays in L2
 
 
@@ -71,8 +71,9 @@ def _emit_sums(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, init
     vt, align, suffix = llvm_types(dtype)
     width = shape.panels * shape.vectors
     count = shape.rows * width
-    chains = max(1, _CHAINS // count)
-    zero = ir.Constant(vt, [0.0] * vt.count)
+    # Of three rows and more it depends on the vectors alone: so a product may be cut by rows anywhere, to the same bits.
+    chains = max(1, _CHAINS // (min(shape.rows, 3) * width))
+    zero = ir.Constant(vt, None)
 
     def step(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         vectors = []
@@ -136,7 +137,7 @@ def llvm_types(dtype: types.Float) -> tuple[ir.VectorType, int, str]:
 def _emit_tile(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, add: ir.Value, dtype: types.Float) -> None:
     """C (rows, vectors) = [C where `add`] + sum over k."""
     vt, align, _ = llvm_types(dtype)
-    zero = ir.Constant(vt, [0.0] * vt.count)
+    zero = ir.Constant(vt, None)
     places = [p for row in at.c for p in row]
     init = [b.select(add, load(b, place, vt, align), zero) for place in places]
     for place, value in zip(places, _emit_sums(b, at, shape, k_n, init, dtype), strict=True):
@@ -144,19 +145,27 @@ def _emit_tile(b: ir.IRBuilder, at: _Operand, shape: _Shape, k_n: ir.Value, add:
 
 
 def _tile_function(module: ir.Module, shape: _Shape, by_rows: bool, dtype: types.Float) -> ir.Function:
-    """The function of one tile: (add, K, A, lda, B, C, ldc), pointers and element strides; one copy however often it is used."""
+    """The function of one tile, declared: (add, K, A, lda, B, C, ldc), pointers and element strides."""
     element = simd.llvm_float(dtype)
-    kind = "rows" if by_rows else "columns"
-    name = f"fastbptt_tile_{kind}_{shape.rows}_{shape.panels}_{shape.vectors}_{simd.BITS}_{element}"
+    name = f"{_tiles_name(by_rows, dtype)}_{shape.rows}_{shape.panels}_{shape.vectors}"
     if name in module.globals:
         return module.globals[name]
     ptr = pointer_to(element)
     f = ir.Function(module, ir.FunctionType(ir.VoidType(), [BOOL, I64, ptr, I64, ptr, ptr, I64]), name)
-    f.linkage = "linkonce_odr"
-    f.attributes.add("noinline")
+    for attribute in ("argmemonly", "noinline", "norecurse", "nounwind"):
+        f.attributes.add(attribute)
     if PLAIN:       # no loop is unrolled further: there every function that uses a tile compiles it
         f.attributes.add("optsize")
-    f.attributes.add("nounwind")
+    return f
+
+
+def _tiles_name(by_rows: bool, dtype: types.Float) -> str:
+    return f"fastbptt_tile_{'rows' if by_rows else 'columns'}_{simd.BITS}_{simd.llvm_float(dtype)}"
+
+
+def _define_tile(f: ir.Function, shape: _Shape, by_rows: bool, dtype: types.Float) -> None:
+    """The body of one tile."""
+    element = simd.llvm_float(dtype)
     add, k_n, a, lda, panel, c, ldc = f.args
     b = ir.IRBuilder(f.append_basic_block("entry"))
     lanes = simd.lane_count(dtype)
@@ -168,7 +177,6 @@ def _tile_function(module: ir.Module, shape: _Shape, by_rows: bool, dtype: types
            for r in range(shape.rows)])
     _emit_tile(b, at, shape, k_n, add, dtype)
     b.ret_void()
-    return f
 
 
 def _tile_intrinsic(shapes: list[_Shape], by_rows: bool) -> Any:
@@ -188,6 +196,14 @@ def _tile_intrinsic(shapes: list[_Shape], by_rows: bool) -> Any:
                         simd.pointer(cx, b, A, a, a_off, a_count), a_ld,
                         simd.pointer(cx, b, B, bb, b_off, b.mul(k_n, width)),
                         simd.pointer(cx, b, C, c, c_off, b.add(b.mul(last_row, c_ld), width)), c_ld]
+
+            def define(module: ir.Module, linkage: str) -> None:
+                for shape in shapes:
+                    f = _tile_function(module, shape, by_rows, A.dtype)
+                    if f.is_declaration:
+                        f.linkage = linkage
+                        _define_tile(f, shape, by_rows, A.dtype)
+            compiler.functions(cx, b.module, _tiles_name(by_rows, A.dtype), define)
             done, other = b.append_basic_block("tiled"), b.append_basic_block("no_such_tile")
             switch = b.switch(b.add(b.shl(rows_, I64(8)), b.add(b.shl(panels_, I64(4)), vectors_)), other)
             for shape in shapes:
@@ -217,12 +233,22 @@ def group_size(left):
 
 
 @njit(forceinline=True)
-def rows_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors, add):
-    """C (M, vectors) = [C where `add`] + A (M, K) B: A row after row, B in panels of K rows."""
+def row_range(rows, piece, pieces):
+    """From which row to which one of `pieces` cuts of a product by rows goes: three rows or more, or none."""
+    whole = maximum(1, minimum(pieces, rows // 3))
+    return rows * minimum(piece, whole) // whole, rows * minimum(piece + 1, whole) // whole
+
+
+@njit(forceinline=True)
+def rows_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors, add, piece=0, pieces=1):
+    """C (M, vectors) = [C where `add`] + A (M, K) B: A row after row, B in panels of K rows. Of `pieces` cuts by columns one."""
     n_lanes = simd.lanes(A)
-    panel = 0
     full = vectors // PANEL
-    while panel * PANEL < vectors:
+    unit = _WIDE_1 if M == 1 else _WIDE_2 if M == 2 else 1
+    units = (vectors + unit * PANEL - 1) // (unit * PANEL)
+    panel = units * piece // pieces * unit
+    last = minimum(vectors, units * (piece + 1) // pieces * unit * PANEL)
+    while panel * PANEL < last:
         wide = 1
         if M <= 2:
             limit = _WIDE_1 if M == 1 else _WIDE_2
@@ -239,11 +265,12 @@ def rows_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors, add):
 
 
 @njit
-def columns_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors):
-    """C (M, vectors) += Aᵀ B: A (K, M) with M a multiple of 4, B in panels of K rows."""
+def columns_times_panels(C, c0, ldc, A, a0, lda, M, K, B, b0, vectors, piece=0, pieces=1):
+    """C (M, vectors) += Aᵀ B: A (K, M) with M a multiple of 4, B in panels of K rows. Of `pieces` cuts by rows of C one."""
     n_lanes = simd.lanes(A)
-    for slab in range(0, M, SLAB):
-        stop = minimum(M, slab + SLAB)
+    last = M // 4 * (piece + 1) // pieces * 4
+    for slab in range(M // 4 * piece // pieces * 4, last, SLAB):
+        stop = minimum(last, slab + SLAB)
         for panel in range(0, (vectors + PANEL - 1) // PANEL):
             width = minimum(PANEL, vectors - panel * PANEL)
             i = slab

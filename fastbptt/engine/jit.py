@@ -1,4 +1,4 @@
-"""The one policy by which kernels are compiled: flags, and where the compiled code is kept.
+"""How kernels are compiled: the flags, and where compiled code is kept.
 
 `njit` compiles a building block (no cache of its own: it becomes part of its callers), `kernel` an entry point that Python
 calls, cached on disk (`folder.py`).
@@ -28,8 +28,8 @@ def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False,
 
     A block does not count references to its arrays: its caller holds them. Counting is an atomic operation for every
     array that is taken out of a tuple, a third of the time of a small scan. Only a block that `allocates`, or calls one
-    that does, counts; an array that it makes lives at least until its last mention there. What it is given by a block
-    that does not count it would release once too often: such a block returns arrays only to its like.
+    that does, counts; an array that it makes lives at least until its last use there. A block that counts would release an
+    array once too often if it got it from one that does not: the latter may return arrays only to blocks that do not count.
 
     `once` marks a large block that is called from one place: under FASTBPTT_PLAIN=1 it is inlined there, or Numba would compile
     all that it calls once more for it.
@@ -39,21 +39,22 @@ def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False,
     return decorate if function is None else decorate(function)
 
 
-def overload(function: Callable[..., Any], *, allocates: bool = False, prefer_literal: bool = False) -> Any:
-    """`numba.extending.overload` whose implementations are building blocks, inlined into the one place that calls each."""
-    options = compiler.overload_options(_FLAGS, allocates=allocates)
+def overload(function: Callable[..., Any], *, allocates: bool = False, prefer_literal: bool = False,
+             forceinline: bool = True) -> Any:
+    """`numba.extending.overload` whose implementations are building blocks, as a rule inlined into what calls them."""
+    options = compiler.overload_options(_FLAGS, allocates=allocates, forceinline=forceinline)
     return extending.overload(function, prefer_literal=prefer_literal, jit_options=options)
 
 
 def jitable(function: Callable[..., Any]) -> Any:
-    """A plain Python function that building blocks may call as well: Python plans by the rules that kernels go by."""
-    options = compiler.overload_options(_FLAGS, allocates=False)
+    """A plain Python function that building blocks may call too: Python plans by the same rules as the kernels."""
+    options = compiler.overload_options(_FLAGS, allocates=False, forceinline=True)
     extending.overload(function, jit_options=options, strict=False)(lambda *args: function)
     return function
 
 
 def kernel(function: Callable[..., Any] | None = None, *, allocates: bool = True) -> Any:
-    """An entry point that Python calls: `njit` with the cache on disk. One that neither makes nor returns arrays says so."""
+    """An entry point that Python calls: `njit` with the cache on disk. `allocates=False`: it neither makes nor returns arrays."""
     def decorate(f: Callable[..., Any]) -> Any:
         dispatcher = compiler.kernel(f, _FLAGS, FOLDERS, allocates=allocates)
         KERNELS.append(dispatcher)

@@ -1,4 +1,4 @@
-"""Between flat arrays and vectors: loads and stores, whole and of the first few lanes."""
+"""Loads and stores between flat arrays and vectors, of whole vectors or of the first few lanes."""
 from __future__ import annotations
 
 from typing import Any
@@ -46,7 +46,7 @@ def _flat(ctx, arr):
 
 
 def flat(arr: Any) -> Any:
-    """A C-contiguous array as one of a single axis, for nothing; no reference is counted, so `arr` must outlive it."""
+    """A C-contiguous array as a one-dimensional view, at no cost; no reference is counted, so `arr` must outlive it."""
     return arr.reshape(-1)
 
 
@@ -119,7 +119,7 @@ def store_part(ctx, arr, i, value, n):
 
 
 def _interleave(b: ir.IRBuilder, rows: list[ir.Value], lanes: int) -> list[ir.Value]:
-    """IR of the transpose of a square of vectors: log2(lanes) rounds, each swaps blocks across the diagonal."""
+    """IR of the transpose of a square of vectors: log2(lanes) rounds, each of which swaps blocks across the diagonal."""
     pick = lambda x, y, chosen: b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, lanes), chosen))  # noqa: E731
     size = 1
     while size < lanes:

@@ -1,4 +1,4 @@
-"""Modified Gram–Schmidt on the rows of small matrices, float64: a third of the time of LAPACK's Householder reflections there."""
+"""Modified Gram–Schmidt on the rows of small float64 matrices, in a third of the time of LAPACK's Householder reflections."""
 from __future__ import annotations
 
 from functools import lru_cache
@@ -12,15 +12,15 @@ from .jit import kernel, njit
 from .panels import copy_row, gather_row, padded
 from .primitives import empty, zeros
 
-TOGETHER = 4           # rows from which a direction is taken at a time: their sums do not wait for each other
+TOGETHER = 4           # rows projected at a time, with independent sums
 EPSILON = 2.0**-52
-SURE = 4.0             # times what rounding explains: the length of a row that is longer needs no closer look
+SURE = 4.0             # times the rounding error: the length of a longer row needs no closer look
 SAFE = 400             # powers of two within which squares and their sums stay in the range
 
 
 @njit(forceinline=True)
 def _project(rows, q, at, size, count):
-    """Takes from `count` rows, the first at `at`, 1 or TOGETHER of them, their parts along the unit row q."""
+    """Subtract from `count` rows (1 or TOGETHER, the first at `at`) their projections onto the unit row q."""
     n_lanes = simd.lanes(rows)
     zero = simd.splat(0, rows)
     b, c, d = at + size, at + 2 * size, at + 3 * size
@@ -77,10 +77,10 @@ def _normalise(rows, at, norm, size):
 
 @njit
 def _remainder(rows, given, lengths, i, k, size, error, smallest):
-    """The length of row i without its parts along the rows before it; 0 where it may be nothing but rounding.
+    """The length of row i after its projections; 0 where it may be nothing but rounding error.
 
-    Row i is Σ x_j row_j and a remainder. Where every row is known to within `error`, the remainder is to within error |(1, x)|.
-    |x| is at most about the length of the row through `smallest`, the smallest remainder so far.
+    Row i is Σ x_j row_j plus a remainder. If every row is exact to within `error`, the remainder is to within error |(1, x)|.
+    |x| is at most about the length of the row divided by `smallest`, the smallest remainder so far.
     """
     q, work = i * size, k * size
     norm = _norm(rows, q, size)
@@ -99,7 +99,7 @@ def _remainder(rows, given, lengths, i, k, size, error, smallest):
 
 @njit
 def _fill(rows, lengths, spare, k, size, S):
-    """Directions for the rows that were lost: any, orthogonal to all others. Thrice, since little of a spare one may be left."""
+    """Give lost rows any direction orthogonal to all others; projected thrice, since little of a spare row may remain."""
     for i in range(k):
         if lengths[i] == 0:
             q = i * size
@@ -113,7 +113,7 @@ def _fill(rows, lengths, spare, k, size, S):
 
 @njit
 def _lost_last(order, lengths, b, k, work):
-    """Keeps the order of the rows, but those that were lost come after all others."""
+    """Move the lost rows after all others; keep the order otherwise."""
     n = 0
     for lost in range(2):
         for i in range(k):
@@ -160,19 +160,19 @@ def _gram_schmidt(matrices, norms, order, spare):
 
 @lru_cache(maxsize=16)
 def _spare(k: int, S: int) -> Array:
-    """Drawn, always the same: unit vectors may lie in a part that is left to itself."""
+    """Random, with a fixed seed: unit vectors may span an invariant subspace."""
     return np.random.default_rng(0).normal(size=(k, S))
 
 
 def gram_schmidt(matrices: Any, order: Array | None = None) -> tuple[Array, Array]:
     """For matrices (B, k, S) in float64, k ≤ S: rows of length 1, each orthogonal to those before it, and |R_ii| (B, k).
 
-    A length that may be rounding alone comes back as 0: one of at most S ε ‖matrix‖_F |(1, x)|, x the coefficients of the row
-    in those before it, by which their rounding reaches it. Such a row says nothing of the others, so it gets its direction,
-    orthogonal to all of them, when they have theirs. Matrices of any scale are scaled first: no square leaves the range.
+    A length that may be rounding error alone is returned as 0: at most S ε ‖matrix‖_F |(1, x)|, where x are the coefficients
+    of the row in those before it, which carry over their rounding errors. Such a row is lost: it gets any direction orthogonal
+    to all others, once they have theirs. Matrices of extreme scale are scaled first, so that no square leaves the range.
 
-    `order` (B, k): the rows in the order in which they are taken, that of the matrix by default. It is changed: rows that
-    were lost go to its end, as they should the next time.
+    `order` (B, k): the order in which the rows are taken, that of the matrix by default. It is changed in place: lost rows
+    move to its end, ready for the next call.
     """
     basis = np.array(matrices, np.float64, order="C")
     B, k, S = basis.shape

@@ -1,7 +1,7 @@
 """Between the user's arrays and the working buffers of the products: packing weights, gathering and scattering rows.
 
-This is where ragged sizes end. A working row has every gate padded with zeros to whole vectors: unit j of gate g stands
-in column ``g * Hp + j`` with ``Hp = padded(H)``. Panels are those of `gemm.py`.
+Ragged sizes are handled here alone. A working row has every gate padded with zeros to whole vectors: unit j of gate g stands
+in column ``g * Hp + j`` with ``Hp = padded(H)``. Panels are those of `gemm.py`; `cells/packing.py` packs those of a cell.
 """
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def pack_rows(out, at, K, k0, W, row0, rows, last, cols, vectors):
 
 @njit(forceinline=True)
 def load_tail(arr, i, left):
-    """The vector arr[i:], of which only the first `left` elements are the row's: zeros in place of others."""
+    """The vector arr[i:], with zeros in place of all but the first `left` elements, which are the row's."""
     return simd.load(arr, i) if left >= simd.lanes(arr) else simd.load_part(arr, i, left)
 
 

@@ -30,7 +30,7 @@ from .primitives import minimum
 
 # Addresses of words in bytes from the pool's own; what different threads write to lies in different cache lines.
 CLAIMS, DONE, WAITING = 0, 128, 256
-LIMIT, FUNCTION, DATA, LOCK, ACQUIRE, RELEASE, STOP = (384 + 8 * i for i in range(7))
+LIMIT, STALLS, FUNCTION, DATA, LOCK, ACQUIRE, RELEASE, STOP = (384 + 8 * i for i in range(8))
 WORKERS, WORKER = 512, 128         # where those of thread 1 begin, and how far those of the next are away
 ASLEEP, OWN_LOCK = 0, 8
 SPINS = 1000                       # looks for work before a thread sleeps, some 50 µs
@@ -119,9 +119,26 @@ def share(pool, function, data, count):
             spins += 1
             pause()
         else:
+            add(pool + STALLS, 1)
             write(pool + WAITING, 1)
             if read(pool + DONE) < count or not swap(pool + WAITING, 1, 0):
                 acquire(read(pool + ACQUIRE), read(pool + LOCK))
+
+
+@njit(forceinline=True)
+def limit_of(pool):
+    """How many threads may take part in a job; 1 without a pool."""
+    return 1 if pool == 0 else read(pool + LIMIT)
+
+
+@njit(forceinline=True)
+def stalls_of(pool):
+    """How often the call that has the pool had to sleep until other threads had done what they began; 0 without a pool.
+
+    A thread that the system takes off its core holds up everyone at the next meeting. Who meets at every step had better
+    go on alone after that.
+    """
+    return 0 if pool == 0 else read(pool + STALLS)
 
 
 if PLAIN:
@@ -177,6 +194,7 @@ class Pool:
                 break
             self.threads.append(thread)
         self.set(LIMIT, threads)
+        self.set(STALLS, 0)
         return self.address
 
     def stop(self) -> None:

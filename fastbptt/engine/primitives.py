@@ -1,7 +1,7 @@
 """What kernels need of NumPy and Python, as intrinsics: `empty`, `zeros`, `minimum`, `maximum`.
 
-Numba has them all, but compiles a function for each in every kernel, and for every type and number of axes anew: together
-they would take as long as the scans themselves.
+Numba has them all, but compiles a function for each in every kernel, for every type and number of axes: together they
+would take as long as the scans themselves.
 """
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _plain(zero: bool) -> Any:
 
 _new = _plain if PLAIN else _fast
 empty = _new(False)
-"""empty(shape, dtype): a new array of any content; `dtype` is that of an array, or a class such as np.int64."""
+"""empty(shape, dtype): a new, uninitialised array; `dtype` is that of an array, or a class such as np.int64."""
 zeros = _new(True)
 """zeros(shape, dtype): a new array of zeros."""
 

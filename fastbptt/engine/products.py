@@ -1,7 +1,7 @@
 """Whole matrix products on the tiles of `gemm.py`, for what is computed outside the scans.
 
-NumPy's own product cuts its sums by the number of threads of its BLAS; these are cut by the shapes alone, so their results
-have the same bits for any number of threads.
+NumPy's own product divides its sums by the number of threads of its BLAS; these are divided by the shapes alone, so the
+results have the same bits for any number of threads.
 """
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from ..arrays import Array, canonical
 from . import simd
-from .pool import run_pieces
 from .gemm import columns_times_panels, rows_times_panels
 from .jit import kernel, njit
 from .panels import pack_rows, padded, vectors_in
 from .partition import MAX_SHARDS, power_of_two
+from .pool import run_pieces
 from .primitives import empty, minimum
 from .threads import pool_for
 
@@ -100,7 +100,7 @@ def _shards(rows: int, most: int) -> int:
 
 def _pool_for(products: int, shards: int) -> pool_for:
     """The pool for so many multiplications in so many pieces."""
-    return pool_for(2.0 * products if shards > 1 and products >= WORTH_SHARING else 0.0, 2)
+    return pool_for(2.0 * products if shards > 1 and products >= WORTH_SHARING else 0.0)
 
 
 def times(A: Array, B: Array) -> Array:

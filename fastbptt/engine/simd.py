@@ -1,7 +1,7 @@
 """SIMD arithmetic in Python syntax: `Vec`, as wide as this CPU, and the same functions on scalars.
 
-Numba leaves LLVM's SLP vectoriser off and has no vector type of its own, so what is to run on vector registers says so
-here. A kernel loads a `Vec` from a flat array, computes with ``+ - * /``, comparisons, `fma`, `select` …, and stores it:
+Numba leaves LLVM's SLP vectoriser off and has no vector type of its own, so code for vector registers is explicit here.
+A kernel loads a `Vec` from a flat array, computes with ``+ - * /``, comparisons, `fma`, `select` …, and stores it:
 
 >>> from fastbptt.engine.jit import njit
 >>> from fastbptt.engine import simd
@@ -120,7 +120,7 @@ def fma(ctx, a, b, c):
 
 @intrinsic
 def polynomial(ctx, x, c):
-    """c[0] + c[1] x + c[2] x² + …, two halves joined by a power of x (Estrin): few operations wait for each other."""
+    """c[0] + c[1] x + c[2] x² + …, by Estrin's scheme: two halves joined by a power of x, a short dependency chain."""
     if not is_float(x):
         return None
 
@@ -197,7 +197,7 @@ def copysign(ctx, magnitude, sign):
 def exponent(ctx, z):
     """2**n for z = 1.5 * 2**m + n, where 2**m is the weight beyond which the format has no fraction (m = 23 or 52).
 
-    Adding 1.5 * 2**m rounds a number to an integer and leaves it in the low bits, from which they are shifted into the
+    Adding 1.5 * 2**m rounds a number to an integer and leaves it in the low bits, from which it is shifted into the
     exponent field: no conversion that a NaN could spoil. n must lie in the range of normal exponents.
     """
     if not is_float(z):

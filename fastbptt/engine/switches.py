@@ -1,4 +1,4 @@
-"""Numba's switch NUMBA_DISABLE_JIT, and code that has no other form than the compiled one."""
+"""Numba's switch NUMBA_DISABLE_JIT, and code that exists only in compiled form."""
 from __future__ import annotations
 
 import threading
@@ -16,9 +16,9 @@ _value = 0
 
 @contextmanager
 def jit_enabled() -> Iterator[None]:
-    """Compile within whatever NUMBA_DISABLE_JIT says: it serves to step through the user's own functions, not ours.
+    """Compile inside, whatever NUMBA_DISABLE_JIT says: it is for stepping through the user's own functions, not ours.
 
-    What runs on vectors has no meaning in Python. Threads may be within at once; the last one out restores the switch.
+    Code on vectors cannot run as Python. Several threads may be inside at once; the last one out restores the switch.
     """
     global _inside, _value
     with _lock:

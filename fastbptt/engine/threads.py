@@ -11,8 +11,6 @@ from numba import config
 from . import pool
 from .partition import SMALL_FLOPS
 
-SMALL_ALONE_FLOPS = 4_000_000      # as SMALL_FLOPS, for a single row: only products are left to other threads
-
 _entered = threading.Lock()        # held by the call that the pool works for: it does one job at a time
 
 
@@ -35,17 +33,17 @@ _number = _Number()
 
 
 class pool_for:  # noqa: N801  (used like a function)
-    """With this, the pool for a call of so much work on so many rows, by its address; 0 where the calling thread does all.
+    """With this, the pool for a call of so much work, by its address; 0 where the calling thread does all.
 
-    >>> with pool_for(flops=1e9, rows=16) as pool:
+    >>> with pool_for(flops=1e9) as pool:
     ...     pass
     """
 
     __slots__ = ("_pool",)
 
-    def __init__(self, flops: float, rows: int):
+    def __init__(self, flops: float):
         self._pool = 0
-        if flops < (SMALL_FLOPS if rows > 1 else SMALL_ALONE_FLOPS) or _number.allowed == 1:
+        if flops < SMALL_FLOPS or _number.allowed == 1:
             return
         if _entered.acquire(blocking=False):
             self._pool = pool.address(_number.allowed)

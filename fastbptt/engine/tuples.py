@@ -1,10 +1,10 @@
 """How tuples of arrays travel: as plain tuples from Python into a kernel, as addresses between building blocks.
 
-Numba hands a tuple to a function as all the numbers that it consists of, seven for an array: blocks that pass thirty arrays
-on to each other would be mostly made of that, and so would the time of compiling them. `refer` writes a tuple to the stack
-once; what is passed on is its address, and a field is read where it is needed.
+Numba passes a tuple to a function as all the scalars in it, seven for an array: blocks that pass thirty arrays to each other
+would consist mostly of that, and so would the time to compile them. `refer` writes a tuple to the stack once; its address is
+passed on, and a field is read where it is needed.
 
-From Python, Numba works out the type of a NamedTuple argument anew in every call, by name: a microsecond each, as much as a
+In a call from Python, Numba determines the type of every NamedTuple argument anew, by name: a microsecond each, as much as a
 small scan. A plain tuple costs a tenth of that. So entry points take plain tuples, and name their fields here (`named`).
 """
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .compat import PLAIN
 
 if PLAIN:
     class Ref(types.Type):
-        """No type is this one: tuples are passed by value."""
+        """Never used: tuples are passed by value."""
 
     def refer(values: Any) -> Any:
         """The NamedTuple itself."""

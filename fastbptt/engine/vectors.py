@@ -44,7 +44,7 @@ def llvm_vector(dtype: types.Float) -> ir.VectorType:
 
 
 def alignment(dtype: types.Float) -> int:
-    """Bytes to which an array of `dtype` is certainly aligned: those of one element."""
+    """The alignment in bytes that every array of `dtype` has: that of one element."""
     return 4 if dtype == types.float32 else 8
 
 

@@ -1,4 +1,4 @@
-"""The horizon that truncated gradients need, for one batch, and for many with a confidence range."""
+"""The horizon that truncated gradients need: for one batch, or for many with a confidence interval."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from .stack import linear_steps
 def suggest_horizon(cell: Any, params: Any, tape: Any, dh: Any, tolerance: float = 0.05) -> int:
     """The smallest horizon h of the sliding window whose gradients are within `tolerance` of the full ones.
 
-    max over parameter arrays of ‖g_h − g‖_F / ‖g‖_F ≤ tolerance, g_h of `Truncation(h, 1)`; T if nothing shorter serves.
+    max over parameter arrays of ‖g_h − g‖_F / ‖g‖_F ≤ tolerance, g_h of `Truncation(h, 1)`; T if nothing shorter suffices.
 
     Parameters
     ----------
@@ -66,22 +66,22 @@ class Horizons(NamedTuple):
     horizon: int
     """The median, rounded up."""
     low: int
-    """Lower end of the confidence range of the median."""
+    """Lower end of the confidence interval of the median."""
     high: int
     confidence: float
-    """That the range holds the median of all batches; with few batches it may be less than was asked for."""
+    """Probability that the interval holds the median of all batches; with few batches, less than was asked for."""
     each: Array
-    """(n,) of every batch."""
+    """(n,): the horizon of every batch."""
     longest: int
-    """The most steps of a batch: as high as a horizon can come out. At `longest`, nothing shorter serves."""
+    """T of the longest batch, the largest value that a horizon can have."""
 
 
 def suggest_horizons(cell: Any, params: Any, batches: Iterable[Any], tolerance: float = 0.05,
                      confidence: float = 0.9) -> Horizons:
-    """`suggest_horizon` of several batches: the median, and a range that holds the median of all such batches.
+    """`suggest_horizon` of several batches: the median, and a confidence interval for the median of all such batches.
 
-    The range is [h₍ₖ₎, h₍ₙ₊₁₋ₖ₎] of the sorted horizons with the largest k for which P(k ≤ X ≤ n−k) ≥ confidence, X ~ Bin(n, ½):
-    whatever the distribution of the horizons. Fewer than 5 batches cannot reach 0.9; then it is the whole range.
+    The interval is [h₍ₖ₎, h₍ₙ₊₁₋ₖ₎] of the sorted horizons with the largest k for which P(k ≤ X ≤ n−k) ≥ confidence, X ~
+    Bin(n, ½), whatever the distribution of the horizons. Fewer than 5 batches cannot reach 0.9: it is then the whole range.
 
     Parameters
     ----------

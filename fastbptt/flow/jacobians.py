@@ -1,4 +1,4 @@
-"""Step Jacobians ∂state_t/∂state_{t−1}, their products, and products with vectors that make no Jacobian."""
+"""Step Jacobians ∂state_t/∂state_{t−1}, their products, and products with vectors that form no Jacobian."""
 from __future__ import annotations
 
 from typing import Any
@@ -18,7 +18,7 @@ def jacobians(cell: Any, params: Any, tape: Any) -> Array:
     Parameters
     ----------
     cell, params
-        As given to `forward`. Of a stack of one direction the Jacobians are those of the joint state, first layer first.
+        As given to `forward`. For a stack in one direction, the Jacobians are those of the joint state, first layer first.
     tape : Tape
         From `forward`.
 
@@ -85,7 +85,7 @@ def jacobian_product(cell: Any, params: Any, tape: Any, start: int, stop: int) -
 
 
 def jacobian_vector(cell: Any, params: Any, tape: Any, v: Any, start: int, stop: int) -> Array:
-    """(∂state_stop/∂state_start) v, without any Jacobian.
+    """(∂state_stop/∂state_start) v, without forming a Jacobian.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def jacobian_vector(cell: Any, params: Any, tape: Any, v: Any, start: int, stop:
 
 
 def vector_jacobian(cell: Any, params: Any, tape: Any, v: Any, start: int, stop: int) -> Array:
-    """vᵀ (∂state_stop/∂state_start), without any Jacobian: v as ∂L/∂state_stop gives ∂L/∂state_start.
+    """vᵀ (∂state_stop/∂state_start), without forming a Jacobian: v = ∂L/∂state_stop gives ∂L/∂state_start.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Gradients by lag and by step: what errors injected j steps later contribute, j = 0, 1, …, and what step t does.
+"""Gradients by lag and by step: the contributions of errors injected j steps later, j = 0, 1, …, and of step t.
 
 All steps go back together: the errors of lag j at step t are those of lag j−1 at step t+1, taken back one step, so a lag is
 one product over T·B rows and no forward pass is repeated.
@@ -94,12 +94,12 @@ class LagNorms(NamedTuple):
 
 
 def lag_norms(cell: Any, params: Any, tape: Any, dh: Any, max_lag: int) -> LagNorms:
-    """Frobenius norm of each lag's gradient, and its cosine with the sum of all max_lag of them, in the memory of two gradients.
+    """Frobenius norm of each lag's gradient, and its cosine with the sum of all max_lag, in the memory of two gradients.
 
     Parameters
     ----------
     cell, params, tape, dh, max_lag
-        As for `lag_gradients`; the lags are gone through twice.
+        As for `lag_gradients`; every lag is computed twice.
 
     Returns
     -------
@@ -144,12 +144,12 @@ def _like(tree: Any, rows: Array) -> Any:
 
 
 class StepGradients(NamedTuple):
-    """What reaches every step, and what the step adds to ∂L/∂W."""
+    """The error of every step, and the step's contribution to ∂L/∂W."""
 
     errors: Array
-    """(T, B, S): ∂L/∂state_t of steps 1 … T, all later errors counted; 0 at padded steps."""
+    """(T, B, S): ∂L/∂state_t of steps 1 … T, including all later errors; 0 at padded steps."""
     norms: Array
-    """(T, B): ‖δ_t h_{t−1}ᵀ‖_F of every sequence, the part of ∂L/∂W from the use of W at step t; of a stack the last layer's."""
+    """(T, B): ‖δ_t h_{t−1}ᵀ‖_F of every sequence, the part of ∂L/∂W from the use of W at step t; in a stack, the last layer's."""
     summed: Array
     """(T,): the same of the sum over the sequences."""
 
@@ -209,7 +209,7 @@ def _inner_products(d: Array, h: Array, mask: Array | None) -> Array:
 
 
 def carried(steps: StackSteps, errors: Array) -> Array:
-    """∂L/∂state of every step, all later errors counted, from the errors injected at each."""
+    """∂L/∂state of every step, including all later errors, from the errors injected at each."""
     errors = errors.copy()
     for t in range(steps.T - 1, 0, -1):
         errors[t - 1] += steps.vjp(slice(t, t + 1), errors[t:t + 1])[1][0]
@@ -217,5 +217,5 @@ def carried(steps: StackSteps, errors: Array) -> Array:
 
 
 def full_gradient(steps: StackSteps, errors: Array) -> Any:
-    """The gradient over all lags: step by step to the errors of every state, then all at once."""
+    """The gradient over all lags: the errors of every state step by step, then all products at once."""
     return steps.gradients(slice(None), steps.vjp(slice(None), carried(steps, errors))[0])

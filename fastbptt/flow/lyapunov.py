@@ -12,10 +12,10 @@ from ..engine.orthogonal import gram_schmidt
 from ..errors import check_flag, check_one_direction, check_transient, check_up_to
 from .stack import StackSteps, linear_steps
 
-LONGEST = 16        # steps between two orthonormalisations
-MOST_SPREAD = np.log(1e10)  # between the fastest and the slowest direction of one stretch, else their angle is lost to rounding
-MOST_GROWTH = 600.0    # of a direction in one stretch, as a logarithm: float64 ends at 709
-MOST_FLOATS = 2**18    # of the products of Jacobians that are made together
+LONGEST = 16        # most steps between two orthonormalisations
+MOST_SPREAD = np.log(1e10)  # of the growth of directions in one interval, else their angle is lost to rounding
+MOST_GROWTH = 600.0    # of a direction in one interval, as a logarithm: float64 ends at 709
+MOST_FLOATS = 2**18    # of the products of Jacobians that are formed together
 
 
 def lyapunov_spectrum(cell: Any, params: Any, x: Any, k: int | None = None, *, transient: int = 0, state: Any = None,
@@ -27,24 +27,24 @@ def lyapunov_spectrum(cell: Any, params: Any, x: Any, k: int | None = None, *, t
     Parameters
     ----------
     cell, params
-        As given to `forward`; also a stack of one direction, of whose joint state these are the exponents.
+        As given to `forward`; for a stack in one direction, the exponents are those of the joint state.
     x : (T, B, I) real, or (T, B) integer ids
         The input that drives the network.
     k : int, optional
         1 … S; all S exponents by default. With k = S their sum is the mean of log |det J_t|.
     transient : int
-        First steps, which are not counted; fewer than T.
+        Number of first steps that are not counted, less than T.
     state : State, optional
         Zeros by default.
     convergence : bool
-        Whether to return as well what the exponents were after every step; Q is then orthonormalised at each.
+        Also return the running means after every step; Q is then orthonormalised at each.
 
     Returns
     -------
-    (B, k), or with `convergence` a tuple of it and of the means so far (T − transient, B, k)
-        Largest first; −inf where the Jacobian is singular: |R_ii| ≤ S ε ‖J_t Q‖_F |(1, x)| counts as 0, x the coefficients
-        of the row in those before it. Of a direction that is lost in this way nothing is known: from then on it is the last
-        one that Q R = J_t Q takes, so that the others are not bent by it.
+    (B, k), or with `convergence` a tuple of it and of the running means (T − transient, B, k)
+        Largest first; −inf where the Jacobian is singular: |R_ii| ≤ S ε ‖J_t Q‖_F |(1, x)| counts as 0, where x are the
+        coefficients of the row in those before it. A direction lost in this way is arbitrary from then on, and is
+        orthonormalised last, so that it does not affect the others.
 
     Raises
     ------
@@ -80,29 +80,29 @@ def lyapunov_spectrum(cell: Any, params: Any, x: Any, k: int | None = None, *, t
 
 
 def first_directions(k: int, S: int) -> Array:
-    """k orthonormal rows to begin with. Drawn, always the same, where k < S: units may lie in a part that is left to itself."""
+    """k orthonormal rows to begin with; random with a fixed seed if k < S, as unit vectors may span an invariant subspace."""
     if k == S:
         return np.eye(S)
     return np.ascontiguousarray(np.linalg.qr(np.random.default_rng(0).normal(size=(S, k)))[0].T)
 
 
 def _growth(steps: StackSteps, k: int, transient: int, longest: int) -> Iterator[tuple[int, Array]]:
-    """After every stretch that counts: its last step, and log |R_ii| (B, k).
+    """After every interval that counts: its last step, and log |R_ii| (B, k).
 
-    The Jacobians of many stretches are multiplied together first, all stretches side by side, which are products of many
-    rows; unless k is so small beside S that carrying k vectors through the steps is less work.
+    The Jacobians of many intervals are multiplied first, all intervals at once, in products of many rows; unless k is so
+    much smaller than S that carrying k vectors through the steps is less work.
     """
     S = steps.size
     Q, order = np.broadcast_to(first_directions(k, S), (steps.B, k, S)), np.tile(np.arange(k), (steps.B, 1))
     most = MOST_FLOATS // (steps.B * S * S) if S <= max(64, 4 * k) else 1
     t, length = 0, 1
     while t < steps.T:
-        # A stretch ends at the transient, so that what is counted begins with a basis.
+        # An interval ends with the transient, so that what is counted begins with an orthonormal basis.
         end = transient if t < transient else steps.T
         length = min(length, end - t)
         count = max(1, min(most, (end - t) // length)) if length > 1 else 1
         rows = np.broadcast_to(np.eye(S), (count, steps.B, S, S)) if count > 1 else Q[None]
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):      # what leaves the range shows that it is too long
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):      # overflow shows that it is too long
             for i in range(length):
                 rows = steps.jvp(slice(t + i, t + count * length, length), rows)
         used = 0.0
@@ -123,9 +123,9 @@ def _product(Q: Array, images: Array) -> Array:
 
 
 def _orthonormal(rows: Array, order: Array) -> tuple[Array, Array, Array, float]:
-    """For rows (B, k, S), taken in this order: an orthonormal basis, log |R_ii| of every direction, the order of the next time.
+    """For rows (B, k, S), taken in this order: an orthonormal basis, log |R_ii| of every direction, the order for the next time.
 
-    And how much of its limits a stretch of these rows uses up: above 1 it is too long.
+    And the share of its limits that the interval of these rows uses: above 1 it is too long.
     """
     now = order.copy()
     basis, sizes = gram_schmidt(rows, now)

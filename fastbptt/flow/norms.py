@@ -14,7 +14,7 @@ from .stack import StackSteps, linear_steps
 
 BLOCK = 4              # vectors that a step of the iteration adds
 CLOSE = 1e-13          # relative change of the square of the largest singular value that ends the iteration
-MOST_FLOATS = 2**23    # of the bases of the steps looked at together
+MOST_FLOATS = 2**23    # of the bases of the steps treated together
 TINY = float(np.finfo(float).tiny)
 
 
@@ -26,10 +26,10 @@ def largest_singular_values(steps: StackSteps, lag: int) -> Array:
 
 
 def _largest(steps: StackSteps, first: int, n: int, lag: int) -> Array:
-    """Of n products from state `first` on: the largest Ritz value of Jᵀ J in the Krylov space of a few random vectors.
+    """Of n products from state `first` on: √ of the largest Ritz value of Jᵀ J in the Krylov space of a few random vectors.
 
-    The power iteration, but with all that it has gone through kept: where the largest singular values are close to one
-    another, as for orthogonal weights, it alone needs hundreds of steps. All S directions are the last step at most.
+    Unlike power iteration, this keeps all earlier directions: where the largest singular values are close to one another,
+    as for orthogonal weights, power iteration needs hundreds of steps. It ends at the latest with all S directions.
     """
     start = np.random.default_rng(0).normal(size=(min(BLOCK, steps.size), steps.size))
     block = _orthonormal(np.broadcast_to(start, (n, steps.B, *start.shape)))
@@ -50,7 +50,7 @@ def _largest(steps: StackSteps, first: int, n: int, lag: int) -> Array:
         for j in reversed(range(first, first + lag)):
             moved = steps.vjp(slice(j, j + n), moved)[1]
         block = moved[:, :, :left] / np.maximum(np.abs(moved).max(axis=(2, 3), keepdims=True), TINY)
-        for _ in range(3):        # the third for directions that are all rounding, where the space is exhausted
+        for _ in range(3):        # the third for directions that are only rounding error, once the space is exhausted
             block = _orthonormal(block - (block @ basis.swapaxes(2, 3)) @ basis)
 
 
@@ -94,7 +94,7 @@ def jacobian_norms(cell: Any, params: Any, tape: Any, lag: int = 1) -> JacobianN
     """The largest singular value of every step Jacobian and of every product over `lag` steps, beside the bound.
 
     ‖∂h_t/∂h_k‖ ≤ Π_j ‖∂h_j/∂h_{j−1}‖ ≤ ((1−α) + αγ‖W‖)^{t−k}, γ = max σ′. In float64, by block Lanczos iteration on
-    products with vectors: no Jacobian is made.
+    products with vectors: no Jacobian is formed.
 
     Parameters
     ----------

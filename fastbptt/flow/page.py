@@ -11,7 +11,7 @@ from ..arrays import Array
 from . import plot
 from .report import GradientFlow, facts
 
-SIZE, DPI = (5.4, 3.7), 200     # inches, and dots in one
+SIZE, DPI = (5.4, 3.7), 200     # inches, and dots per inch
 
 STYLE = """
 * { box-sizing: border-box; }
@@ -41,7 +41,7 @@ class Picture(NamedTuple):
 
 
 def html_page(report: GradientFlow, spectrum: Array | None = None) -> str:
-    """The page: verdict, numbers, remedies and pictures; of `lyapunov_spectrum` too where it is given."""
+    """The page: verdict, numbers, remedies and pictures, with Lyapunov exponents if a spectrum is given."""
     images = "".join(f'<figure><img alt="{escape(each.name)}" width="{SIZE[0] * DPI:g}" height="{SIZE[1] * DPI:g}" '
                      f'src="data:image/png;base64,{png(each.draw)}"><figcaption>{escape(each.caption)}</figcaption></figure>'
                      for each in pictures(report, spectrum))
@@ -64,8 +64,8 @@ def pictures(report: GradientFlow, spectrum: Array | None) -> list[Picture]:
                 "What an error adds to the gradient of each parameter through the use of that parameter j steps before it. "
                 "A straight line down is a gradient that vanishes at a constant rate."),
         Picture("map of the norms of ∂state_t/∂state_k", lambda axes: plot.reach(report, axes),
-                "How much a change of state k is worth at state t, first sequence. "
-                "Blue has shrunk, red has grown, the diagonal is 1; −1 is a tenth."),
+                "How large a change of state k has become at state t, in the first sequence. "
+                "Blue has shrunk, red has grown, the diagonal is 1; −1 means a tenth."),
         Picture("gradient by step", lambda axes: plot.steps({"": report.step_norms}, axes),
                 "The part of ∂L/∂W that comes from the use of W at step t, all sequences added up; "
                 "nothing is drawn where it is 0, as at step 1 from a state of zeros.")]

@@ -23,7 +23,7 @@ def _dress(axes: Any, title: str, x: str, y: str) -> Any:
 
 
 def by_lag(report: GradientFlow, axes: Any) -> Any:
-    """Norm of every parameter's gradient by lag, and how fast the bound of the network lets it change.
+    """Norm of every parameter's gradient by lag, and the fastest change that the network's bound allows.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What gradients do on their way through a network: one report."""
+"""Gradient flow through a network, in one report."""
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
@@ -40,7 +40,7 @@ class GradientFlow:
     step_jacobians: Array
     """(T, B): ‖∂state_{t+1}/∂state_t‖₂."""
     names: tuple[str, ...]
-    """Of the parameter arrays, as the lists below have them."""
+    """Names of the parameter arrays, in the order of the entries below."""
     lag_norms: Array
     """(arrays, lags): Frobenius norms of the gradients by lag."""
     lag_cosines: Array
@@ -50,19 +50,19 @@ class GradientFlow:
     step_norms: Array
     """(T,): ‖δ_t h_{t−1}ᵀ‖_F, summed over the sequences before the norm."""
     states: Array
-    """The states of the map."""
+    """The states of `reach`."""
     reach: Array
     """(states, states): entry [k, t] is ‖∂state_t/∂state_k‖₂ of the first sequence, NaN for t < k."""
     horizon: int
-    """`suggest_horizon`."""
+    """As `suggest_horizon` gives it."""
     tolerance: float
     dead: tuple[Array, ...]
     """For each layer the ReLU units that are 0 at every step of every sequence."""
     saturated: tuple[Array, ...]
-    """For each layer the units whose slope is below 5 % of the steepest at 90 % of the steps; gated: the candidate's."""
+    """For each layer the units whose slope is below 5 % of the steepest at 90 % of the steps; gated: that of the candidate."""
     learning_rate: float
     updates: tuple[float, ...]
-    """‖η ∂L/∂θ‖ / ‖θ‖ for each parameter array; where θ = 0, of the largest of the other arrays."""
+    """‖η ∂L/∂θ‖ / ‖θ‖ for each parameter array; where θ = 0, relative to the largest of the others."""
     remedies: tuple[tuple[str, str], ...]
     """(remedy, why it applies)."""
 
@@ -115,8 +115,8 @@ def gradient_flow(cell: Any, params: Any, tape: Any, dh: Any, *, max_lag: int | 
                   tolerance: float = 0.05) -> GradientFlow:
     """How errors travel back through a network: norms by lag and step, bounds, units that block them, verdict and remedies.
 
-    The verdict is by the mean log growth λ of a small change per step: |λ| ≤ ln(10)/100 is stable, below vanishing, above
-    exploding; mixed where sequences differ in sign or a change grows tenfold before it vanishes (`fastbptt.flow.verdict`).
+    The verdict depends on the mean log growth λ of a small change per step: stable if |λ| ≤ ln(10)/100, vanishing below,
+    exploding above; mixed if sequences differ or a change grows tenfold before it vanishes (`fastbptt.flow.verdict`).
 
     Parameters
     ----------
@@ -125,9 +125,9 @@ def gradient_flow(cell: Any, params: Any, tape: Any, dh: Any, *, max_lag: int | 
     dh : (T, B, H)
         ∂L/∂h_t injected at every step.
     max_lag : int, optional
-        Lags looked at, 1 … T; the smaller of T and 128 by default.
+        Number of lags, 1 … T; the smaller of T and 128 by default.
     learning_rate : float
-        η, by which stagnation is judged: ‖η ∂L/∂θ‖ against ‖θ‖.
+        η, to judge stagnation: ‖η ∂L/∂θ‖ relative to ‖θ‖.
     tolerance : float
         For `suggest_horizon`.
 
@@ -164,7 +164,7 @@ def gradient_flow(cell: Any, params: Any, tape: Any, dh: Any, *, max_lag: int | 
     verdict, reason = verdict_of(growth, tape.batch.lengths)
     states, reach = reach_map(steps.first_sequence())
     updates = _updates(cell, params, tape, dh, rate)
-    # Nothing shorter than all steps stands for a gradient that has overflowed.
+    # A gradient that has overflowed has no horizon but all steps.
     horizon = suggest_horizon(cell, params, tape, dh, tolerance) if np.isfinite(updates).all() else steps.T
     report = GradientFlow(
         cell=str(cell), steps=steps.T, verdict=verdict, reason=reason, rates=growth.sum(axis=0) / tape.batch.lengths,

@@ -35,7 +35,7 @@ class StackSteps:
         return errors
 
     def _parts(self, rows: Array) -> list[Array]:
-        """Copies, which `vjp` adds to: of one row a slice is contiguous as it is."""
+        """The layers' parts, copied because `vjp` adds to them, even where a slice is contiguous."""
         return [rows] if len(self.layers) == 1 else [
             rows[..., a:b].copy() for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)]
 
@@ -52,7 +52,7 @@ class StackSteps:
         return deltas, parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def jvp(self, at: Span, vectors: Array) -> Array:
-        """What a change of the joint state before the steps makes of the one after them."""
+        """From a change of the joint state before the steps to the change after them."""
         parts = self._parts(vectors)
         dx = None
         for i, layer in enumerate(self.layers):
@@ -71,12 +71,12 @@ class StackSteps:
         return np.ascontiguousarray(self.jvp(at, unit).swapaxes(2, 3))
 
     def gradients(self, at: Span, deltas: list[Deltas]) -> Any:
-        """The gradients of the parameters from the steps' use of them."""
+        """The gradients of the parameters from these steps."""
         return self.cell.per_layer(layer.gradients(at, part) for layer, part in zip(self.layers, deltas, strict=True))
 
 
 def linear_steps(cell: Any, params: Any, tape: Any, dtype: Any = None) -> StackSteps:
-    """The steps of a checked tape, in its own dtype or another."""
+    """The steps of a tape, checked and linearised, in its own dtype or another."""
     params = check_params(cell, params)
     check_one_direction(cell, "gradient flow")
     own = first_array(params).dtype

@@ -1,11 +1,11 @@
 """The steps of one cell's tape as linear maps: products with their Jacobians, and the gradients of the parameters.
 
-A step is linearised once for all T·B rows: what its Jacobian needs besides the weights are a few numbers per unit, the
-derivatives of the cell's point function (`cells/derivatives.py`). After that any stretch of steps is taken forwards (J v) or
-back (Jᵀ e) as products over all of its rows.
+All T·B steps are linearised once: besides the weights, a Jacobian needs a few numbers per unit, the derivatives of the
+cell's point function (`cells/derivatives.py`). Any range of steps is then applied forward (J v) or backward (Jᵀ e) in
+products over all of its rows.
 
-Rows have the shape (n, B, m, S): n steps, B sequences, m vectors side by side. A step that a reset begins has the Jacobian
-0, a padded one the identity.
+Rows have the shape (n, B, m, S): n steps, B sequences, m vectors side by side. The Jacobian of
+a step that begins with a reset is 0, that of a padded step the identity.
 """
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ..engine.threads import pool_for
 Span = slice
 """Steps, numbered from 0: entry t leads from state t to state t+1."""
 Deltas = list[Array]
-"""∂L/∂a of a stretch of steps, (n, B, m, H) for every column of the working row."""
+"""∂L/∂a of a range of steps, (n, B, m, H) for every column of the working row."""
 
 CACHED = 2**20
-"""Floats of the Jacobians that are made together."""
+"""Floats of the Jacobians that are formed together."""
 
 
 def times(rows: Array, matrix: Array) -> Array:
@@ -81,9 +81,9 @@ class CellSteps:
         self._differentiate(tape)
         self.input_columns = [(g - lay.first_gate) % lay.input_columns for g in range(lay.input_columns)]
         self.recurrent_columns = list(range(lay.recurrent_first, lay.recurrent_first + lay.recurrent))
-        shared = H * (lay.recurrent - (self.form.inner is not None))     # rows of W that multiply h itself
-        self.W, self.inner_W = self.params.W[:shared], self.params.W[shared:]
-        self.U_T, self.W_T, self.inner_W_T = (np.ascontiguousarray(a.T) for a in (self.params.U, self.W, self.inner_W))
+        shared = H * (lay.recurrent - (self.form.second_product is not None))     # rows of W that multiply h itself
+        self.W, self.second_W = self.params.W[:shared], self.params.W[shared:]
+        self.U_T, self.W_T, self.second_W_T = (np.ascontiguousarray(a.T) for a in (self.params.U, self.W, self.second_W))
 
     # ------------------------------------------------------------------ reading the tape
 
@@ -94,7 +94,7 @@ class CellSteps:
         return rows if self.padded is None else np.where(self.padded, self.dtype.type(0), rows)
 
     def _states_before(self, tape: Any) -> Array:
-        """h that every step starts from, as rows (T, B, 1, H)."""
+        """The h from which every step starts, as rows (T, B, 1, H)."""
         states = tape.arrays.h[:-1]
         if self.crossed is not None:
             states = np.where(tape.batch.resets[:, :, None], tape.initial.h, states)
@@ -104,16 +104,16 @@ class CellSteps:
         cell, form, dtype = self.cell, self.form, self.dtype
         columns, shape = form.layout.columns, (self.T, self.B, self.H)
         found = Derivatives(np.zeros((form.states, columns + form.states, *shape), dtype),
-                            np.zeros((3 if form.inner else 0, *shape), dtype),
+                            np.zeros((3 if form.second_product else 0, *shape), dtype),
                             np.zeros((form.extra_count, columns if form.extra_count else 0, *shape), dtype))
-        with np.errstate(all="ignore"):        # padded steps hold anything
+        with np.errstate(all="ignore"):        # padded steps may hold anything
             cast = [tuple([np.ascontiguousarray(a, dtype) for a in part]) for part in (tape.arrays, tape.initial)]
-        batch = tape.batch._replace(x=np.zeros((1, 1, 1), dtype))        # not read; of one type for ids and vectors
+        batch = tape.batch._replace(x=np.zeros((1, 1, 1), dtype))        # not read; one type for ids and vectors
         derivatives_kernel(cell.tape_type, cell.state_type, cell.params_type)(
             tuple(found), cast[0], tuple(batch), cast[1], tuple(self.params), tuple(cell.options))
         self.by_column = [[_needed(found.new[s, p]) for p in range(columns)] for s in range(form.states)]
         self.by_state = [[_needed(found.new[s, columns + r]) for r in range(form.states)] for s in range(form.states)]
-        self.inner = [array[:, :, None] for array in found.inner]
+        self.operand = [array[:, :, None] for array in found.operand]
         self.extra = [[_needed(found.extra[k, p]) for p in range(columns)] for k in range(form.extra_count)]
 
     def first_sequence(self) -> CellSteps:
@@ -122,13 +122,13 @@ class CellSteps:
         one.B = 1
         for name in ("by_column", "by_state"):
             setattr(one, name, [[None if a is None else a[:, :1] for a in row] for row in getattr(self, name)])
-        one.inner = [a[:, :1] for a in self.inner]
+        one.operand = [a[:, :1] for a in self.operand]
         one.padded = None if self.padded is None else self.padded[:, :1]
         one.crossed = None if self.crossed is None else self.crossed[:, :1]
         return one
 
     def candidate_slopes(self) -> Array | None:
-        """σ′ of what the step adds to the state, rows of all steps; None where σ has no flat ends."""
+        """σ′ of the candidate (in an RNN, of the unit), rows of all steps; None if σ does not saturate."""
         if self.cell.candidate is not None:
             H, k = self.H, self.cell.candidate
             y = self._valid(self._tape.arrays[self.form.states][..., k * H:(k + 1) * H])
@@ -157,11 +157,11 @@ class CellSteps:
         deltas = [found(self.by_column, p) for p in range(self.form.layout.columns)]
         before = [found(self.by_state, r) for r in range(self.form.states)]
         recurrent = [deltas[p] for p in self.recurrent_columns]
-        if self.inner:
-            q = times(recurrent.pop(), self.inner_W)
+        if self.operand:
+            q = times(recurrent.pop(), self.second_W)
             first = self.recurrent_columns[0]
-            deltas[first] = recurrent[0] = self.inner[0][at] * q
-            before[0] = before[0] + self.inner[1][at] * q
+            deltas[first] = recurrent[0] = self.operand[0][at] * q
+            before[0] = before[0] + self.operand[1][at] * q
         through = times(_side_by_side(recurrent), self.W)
         before[0] = through if before[0] is zero else before[0] + through
         rows = _side_by_side(before)
@@ -172,7 +172,7 @@ class CellSteps:
         return deltas, rows
 
     def jvp(self, at: Span, vectors: Array, dx: Array | None = None) -> Array:
-        """What a change of the state before the steps, and of x if given, makes of the state after them."""
+        """From a change of the state before the steps, and of x if given, to the change of the state after them."""
         held = vectors
         if self.crossed is not None:
             vectors = vectors * self.crossed[at]
@@ -187,9 +187,9 @@ class CellSteps:
         for g, p in enumerate(shared):
             own = through[..., g * H:(g + 1) * H]
             tangents[p] = own if tangents[p] is None else tangents[p] + own
-        if self.inner:
-            entered = self.inner[1][at] * parts[0] + self.inner[0][at] * tangents[shared[0]]
-            last, own = self.recurrent_columns[-1], times(entered, self.inner_W_T)
+        if self.operand:
+            operand = self.operand[1][at] * parts[0] + self.operand[0][at] * tangents[shared[0]]
+            last, own = self.recurrent_columns[-1], times(operand, self.second_W_T)
             tangents[last] = own if tangents[last] is None else tangents[last] + own
         after = []
         for s in range(self.form.states):
@@ -205,7 +205,7 @@ class CellSteps:
         H, states = self.H, self.form.states
         J = np.empty((last - first, self.B, self.size, self.size), self.dtype)
         together = max(1, CACHED // max(1, J[:1].size))
-        for t in range(first, last, together):        # so that what the sums are made of is small
+        for t in range(first, last, together):        # in parts, so that temporaries stay small
             part = slice(t, min(t + together, last))
             for s in range(states):
                 for r in range(states):
@@ -223,11 +223,11 @@ class CellSteps:
             return self._assembled(at, [], self.W[:0], direct)
         shared = self.recurrent_columns[:len(self.W) // self.H]
         J = self._assembled(at, [self.by_column[s][p] for p in shared], self.W, direct)
-        if self.inner:
-            entered = self._assembled(at, [self.inner[0]], self.W[:self.H], self.inner[1])
+        if self.operand:
+            operand = self._assembled(at, [self.operand[0]], self.W[:self.H], self.operand[1])
             by_last = self.by_column[s][self.recurrent_columns[-1]]
             if by_last is not None:
-                J += by_last[at][:, :, 0, :, None] * np.matmul(self.inner_W, entered)
+                J += by_last[at][:, :, 0, :, None] * np.matmul(self.second_W, operand)
         return J
 
     def _assembled(self, at: Span, factors: list[Array | None], W: Array, direct: Array | None) -> Array:
@@ -242,7 +242,7 @@ class CellSteps:
         own = np.zeros((0, 0), self.dtype) if direct is None else np.ascontiguousarray(direct[at].reshape(-1, H))
         J = np.empty((n * B, H, H), self.dtype)
         shards = min(MAX_SHARDS, n * B)
-        with pool_for(2.0 * max(1, len(present)) * J.size, n * B) as pool:
+        with pool_for(2.0 * max(1, len(present)) * J.size) as pool:
             assemble(J, by_gate, own, blocks, shards, pool)
         return J.reshape(n, B, H, H)
 
@@ -257,7 +257,7 @@ class CellSteps:
         return _side_by_side([deltas[p] for p in self.input_columns])
 
     def gradients(self, at: Span, deltas: Deltas) -> Any:
-        """The gradients of the parameters from the steps' use of them."""
+        """The gradients of the parameters from these steps."""
         on_input = self._on_input(deltas)
         dW = [over_rows(delta, multiplied[at]) for delta, multiplied in self.recurrent_parts(deltas)]
         own = {"U": self._input_gradient(at, on_input), "W": dW[0] if len(dW) == 1 else np.concatenate(dW),
@@ -281,9 +281,9 @@ class CellSteps:
         return dU
 
     def recurrent_parts(self, deltas: Deltas) -> list[tuple[Array, Array]]:
-        """The pairs (δ, what W multiplied in all steps), whose outer products are the parts of ∂L/∂W."""
+        """The pairs (δ, operand of W) of all steps, whose outer products make up ∂L/∂W."""
         shared = self.recurrent_columns[:len(self.W) // self.H]
         parts = [(_side_by_side([deltas[p] for p in shared]), self.before)]
-        if self.inner:
-            parts.append((deltas[self.recurrent_columns[-1]], self.inner[2]))
+        if self.operand:
+            parts.append((deltas[self.recurrent_columns[-1]], self.operand[2]))
         return parts

@@ -1,10 +1,10 @@
 """The rule by which a report says vanishing, stable, exploding or mixed, and the remedies that follow.
 
-λ_b is the mean of log growth of a small change per step of sequence b, along the trajectory; an error goes the same way back.
+λ_b is the mean log growth per step of a small change of the state along sequence b; backward errors grow at the same rate.
 
 - stable: every |λ_b| ≤ `SLOPE`;   vanishing: some λ_b < −`SLOPE`, the others stable;   exploding: some λ_b > `SLOPE`, the
   others stable;   mixed: some λ_b < −`SLOPE` and some λ_b > `SLOPE`;
-- mixed as well: vanishing in the end, but on the way a change grew by more than `BURST` (a W far from normal).
+- also mixed: vanishing in the end, but a change first grew more than `BURST`-fold (a W far from normal).
 
 `SLOPE` = ln(10)/100: a gradient that changes by less than 10 times in 100 steps is called stable.
 """

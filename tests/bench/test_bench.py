@@ -13,8 +13,11 @@ import pytest
 
 from fastbptt import cells as library
 from fastbptt.bench.cases import CASES, CELLS, DTYPES, GATES, GROWTH_FORMS, SHAPES, Case, growth_case, select
+from fastbptt.bench.jax_peer import JaxPeer
+from fastbptt.bench.jax_vjp import UNROLLS, JaxVjpPeer
 from fastbptt.bench.numpy_peer import TAPES, NumpyPeer, gradients, passes
-from fastbptt.bench.peers import PEERS, JaxPeer, OursSide, TorchPeer, assert_same_gradients
+from fastbptt.bench.peers import OURS, PEERS, OursSide, assert_same_gradients
+from fastbptt.bench.torch_peer import TorchPeer
 
 TRUNCATIONS = (None, (3, 3), (3, 1), (6, 3), (4, 2), (5, 2), (9, 4), (20, 3))
 
@@ -35,9 +38,14 @@ def check(side, case):
 def test_every_size_is_there_for_every_cell_and_dtype():
     for cell in CELLS:
         for dtype in DTYPES:
-            cases = select([cell], [dtype], ["S", "M", "L"])
-            assert [(c.T, c.B, c.I, c.H) for c in cases] == [*SHAPES["S"], *SHAPES["M"], *SHAPES["L"]]
+            cases = select([cell], [dtype])
+            assert [(c.T, c.B, c.I, c.H) for c in cases] == [s for size in ("S", "M", "L", "odd") for s in SHAPES[size]]
     assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_odd_sizes_are_no_powers_of_two():
+    rows, units = ({shape[axis] for shape in SHAPES["odd"]} for axis in (1, 3))
+    assert rows == {3, 5, 12, 20, 40} and units == {48, 100, 200, 384, 640}
 
 
 def test_the_table_has_every_cell_of_the_library():
@@ -52,7 +60,7 @@ def test_asv_suites_take_every_case_of_the_table():
     assert {suites.case_of(*values) for values in product(*suites.Forward.params)} == set(select(dtypes=DTYPES))
     cells, sizes, sides = suites.ForwardBackward.params
     assert {suites.case_of(*values, "float32") for values in product(cells, sizes)} == set(select())
-    assert sides == ["fastbptt", *PEERS]
+    assert sides == [OURS, *PEERS]
 
 
 @pytest.mark.parametrize("argument", ["cells", "dtypes", "size_classes"])
@@ -115,7 +123,7 @@ def test_passes_follow_the_definition(truncation):
     assert found == [(max(1, e - horizon + 1), p + 1, e) for p, e in zip([0, *ends], ends, strict=False)]
 
 
-# ---- rivals
+# ---- peers
 
 
 @pytest.mark.parametrize("truncation", TRUNCATIONS)
@@ -138,6 +146,59 @@ def test_jax_agrees(cell, dtype, truncation):
     try:
         check(peer, tiny(cell, dtype, truncation))
         assert not any(peer.supports(tiny(cell, truncation=t)) for t in ((3, 1), (6, 3), (4, 4)))
+    finally:
+        peer.close()
+
+
+def opened(name):
+    """A peer, or a skip where it is not installed."""
+    try:
+        return PEERS[name]()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+EXPERTS = [name for name in PEERS if name not in ("numpy", "torch", "jax")]
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 3, 5), (1, 1, 1, 1), pytest.param((20, 3, 7, 16), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("name", [name for name in EXPERTS if name != "numba"])
+def test_experts_agree_call_after_call(name, cell, dtype, shape):
+    """They keep buffers: a second call, and a second case, must not see what the first left."""
+    peer, case = opened(name), Case(cell, *shape, dtype, "S")
+    try:
+        check(peer, case)
+        peer.tune()
+        assert_same_gradients(case, case.arrays(), [peer])
+        assert not peer.supports(replace(case, truncation=(3, 3)))
+    finally:
+        peer.close()
+
+
+@pytest.mark.parametrize(("cell", "dtype"), [
+    pytest.param(c, d, marks=() if (c, d) == ("rnn", "float32") else pytest.mark.slow) for c, d in product(CELLS, DTYPES)])
+def test_the_plain_numba_loop_agrees(cell, dtype):
+    peer = opened("numba")
+    for shape in ((9, 2, 3, 5), (1, 1, 1, 1)):
+        check(peer, Case(cell, *shape, dtype, "S"))
+    peer.close()
+
+
+@pytest.mark.parametrize("cell", ["rnn", *(pytest.param(c, marks=pytest.mark.slow) for c in ("gru", "lstm"))])
+def test_jax_tunes_how_often_it_unrolls(cell, monkeypatch):
+    pytest.importorskip("jax")
+    peer, case = JaxVjpPeer(), Case(cell, 20, 2, 3, 5, "float32", "S")
+    try:
+        peer.setup(case, case.arrays())
+        forms = peer._forms
+        assert tuple(forms) == UNROLLS and len({str(forms[u].trace(*peer._arguments).jaxpr) for u in UNROLLS}) == 3
+        for fastest in UNROLLS:
+            slow = {u: form if u == fastest else (lambda *a, f=form: time.sleep(0.01) or f(*a)) for u, form in forms.items()}
+            monkeypatch.setattr(peer, "_forms", slow)
+            peer.tune()
+            assert peer.setting == f"unroll {fastest}" and peer._step is forms[fastest]
     finally:
         peer.close()
 

@@ -10,15 +10,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastbptt.bench import run
+from fastbptt.bench import machine, run, variants
 from fastbptt.bench.cases import Case, select
+from fastbptt.bench.host import Host, settle
 from fastbptt.bench.numpy_peer import NumpyPeer
-from fastbptt.bench.peers import PEERS, TOLERANCE
+from fastbptt.bench.peers import TOLERANCE
 from fastbptt.bench.report import CaseResult, Report, Timing
 
 
 def tiny(cell):
     return Case(cell, T=9, B=2, I=3, H=5, dtype="float32", size_class="S")
+
+
+def entries(*sides):
+    """The sides in this process, one variant each."""
+    return [variants.Entry(variants.Variant(side.name, None), Host(side)) for side in sides]
 
 
 # ---- the check before the clock
@@ -50,13 +56,13 @@ SPOILT = {
 def test_a_wrong_gradient_stops_the_case_before_it_is_timed(message):
     side = Wrong(SPOILT[message])
     with pytest.raises(AssertionError, match=message):
-        run.measure(tiny("rnn"), [NumpyPeer(), side], seconds=0)
-    assert side.runs == 1
+        run.measure(tiny("rnn"), entries(NumpyPeer(), side), seconds=0)
+    assert side.runs == 2      # when it was set up, and to be checked
 
 
 def test_a_gradient_within_the_tolerance_is_let_through():
     side = Wrong(lambda g: {**g, "W": g["W"] * np.float32(1 + 0.5 * TOLERANCE["float32"])})
-    assert run.measure(tiny("rnn"), [side], seconds=0).timings[0].turns == run.MIN_TURNS
+    assert run.measure(tiny("rnn"), entries(side), seconds=0).timings[0].turns == run.MIN_TURNS
 
 
 # ---- the clock
@@ -78,13 +84,37 @@ class Sleeper(NumpyPeer):
 def test_turns_are_interleaved_and_times_are_per_call():
     log = []
     sides = [Sleeper("a", 0.004, log), Sleeper("b", 0.03, log)]
-    result = run.measure(tiny("rnn"), sides, seconds=0)
+    result = run.measure(tiny("rnn"), entries(*sides), seconds=0)
     first, second = result.timings
     assert 0.004 < first.seconds < second.seconds and 0.03 < second.seconds
     assert first.low <= first.seconds <= first.high
     assert first.calls > 1 and second.calls == 1
     rounds = [name for k, name in enumerate(log) if k == 0 or log[k - 1] != name]
-    assert rounds == ["a", "b"] * (len(rounds) // 2)
+    assert rounds == ["a", "b"] * (len(rounds) // 2) and len(rounds) >= 2 * run.MIN_TURNS
+
+
+def test_the_fastest_variant_of_a_side_takes_part():
+    log = []
+    found = [variants.Entry(variants.Variant("a", threads), Host(Sleeper("a", seconds, log)))
+             for threads, seconds in ((1, 0.02), (3, 0.002), (7, 0.01))]
+    result = run.measure(tiny("rnn"), found, seconds=0)
+    [timing] = result.timings
+    assert timing.side == "a" and timing.how == "3 threads" and 0.002 < timing.seconds < 0.01
+
+
+def test_a_side_says_what_it_tuned():
+    class Tuned(NumpyPeer):
+        def tune(self):
+            self.setting = "unroll 4"
+
+    [timing] = run.measure(tiny("rnn"), entries(Tuned()), seconds=0).timings
+    assert timing.how.endswith(", unroll 4")
+
+
+def test_a_wrong_gradient_of_the_slower_variant_is_caught_too():
+    found = entries(NumpyPeer()) + [variants.Entry(variants.Variant("numpy", 1), Host(Wrong(SPOILT["off by"])))]
+    with pytest.raises(AssertionError, match="off by"):
+        run.measure(tiny("rnn"), found, seconds=0)
 
 
 def test_settle_waits_for_a_busy_thread_and_not_for_an_idle_process():
@@ -96,11 +126,11 @@ def test_settle_waits_for_a_busy_thread_and_not_for_an_idle_process():
 
     thread = threading.Thread(target=spin)
     thread.start()
-    run.settle()
+    settle()
     assert time.perf_counter() >= stop
     thread.join()
     start = time.perf_counter()
-    run.settle()
+    settle()
     assert time.perf_counter() - start < 0.5
 
 
@@ -141,7 +171,7 @@ def test_summary_counts_the_cases_that_are_won():
     alone = CaseResult(found.results[0].case, found.results[0].timings[:1])
     longer = replace(found, results=(*found.results, lost, alone))
     assert "fastest in 2 of 3 cases: the best peer takes 0.75 to 8.00" in longer.summary()
-    with pytest.raises(ValueError, match="^results: expected a case that a rival took part in, got none"):
+    with pytest.raises(ValueError, match="^results: expected a case that a peer took part in, got none"):
         replace(found, results=(alone,)).summary()
 
 
@@ -166,20 +196,47 @@ def test_table_shows_every_figure_on_a_narrow_terminal():
     assert all(figure in text for figure in ("0.10", "0.80", "0.50", "12.3", "6.14", "5.00", "8.00"))
 
 
+def test_sides_of_a_package_are_one_in_the_short_table():
+    times = {"fastbptt": 3e-4, "torch": 8e-4, "torch-function": 6e-4, "jax": 2e-4, "jax-vjp": 4e-4}
+    timings = tuple(Timing(name, s, s, s, 5, 1, f"how {name}") for name, s in times.items())
+    found = replace(report(), results=(CaseResult(report().results[0].case, timings),)).by_package()
+    assert found.sides == ("fastbptt", "torch", "jax")
+    [result] = found.results
+    assert result.seconds("torch") == 6e-4 and result.seconds("jax") == 2e-4 and result.ratio == pytest.approx(2 / 3)
+    assert [t.how for t in result.timings] == ["how fastbptt", "how torch-function", "how jax"]
+
+
+def test_captions_say_how_many_threads():
+    found = report()
+    timings = Timing("torch", 1, 1, 1, 5, 1, "1 thread"),
+    best = replace(found, threads=None, results=(CaseResult(found.results[0].case, timings),))
+    assert "1 thread(s)" in found.caption() and "all cores" in replace(found, threads=None).caption()
+    assert "the better of 1 thread and all cores" in best.caption()
+
+
+def test_captions_name_cpu_lanes_and_rate():
+    found = machine.machine(["fastbptt", "numba", "torch-function"])
+    assert found["vectors"].endswith("float32 lanes") and found["numpy"] == np.__version__ and "numba" in found
+    text = machine.describe(found, {"float32": 206.4})
+    assert text.startswith(found["cpu"]) and found["vectors"] in text and "206 in float32 GFLOP/s" in text
+
+
 # ---- the whole run, on tiny cases
-
-
-class Ours(NumpyPeer):
-    """Stands in for the package, so that the run itself is under test."""
-
-    name = "fastbptt"
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(run, "PRODUCT_SIZE", 64)
-    monkeypatch.setattr(run, "OursSide", Ours)
-    monkeypatch.setattr(run, "select", lambda *names: [case.tiny() for case in select(*names)][:2])
+    """Sides in this process, and plain NumPy in place of the package, so that the run itself is under test."""
+    def start(variant):
+        if variant.side == "torch":
+            raise ImportError("No module named 'torch'")
+        side = NumpyPeer(variant.threads)
+        side.name = variant.side
+        return Host(side)
+
+    monkeypatch.setattr(machine, "PRODUCT_SIZE", 64)
+    monkeypatch.setattr(variants.Variant, "start", start)
+    return [case.tiny() for case in select(["rnn"], ["float64"], ["S"])][:2]
 
 
 def test_run_measures_every_case_and_reports_progress(small):
@@ -188,19 +245,15 @@ def test_run_measures_every_case_and_reports_progress(small):
     def record(done, total, name):
         steps.append((done, total, name))
 
-    found = run.run_bench(["numpy"], ["rnn"], ["float64"], size_classes=["S"], seconds_per_case=0, progress=record)
+    found = run.run_bench(small, ["numpy"], seconds_per_case=0, progress=record)
     assert found.sides == ("fastbptt", "numpy") and set(found.product_gflops) == {"float64"}
-    assert [result.case.cell for result in found.results] == ["rnn"] * len(found.results)
+    assert [result.case for result in found.results] == small
     assert [step[:2] for step in steps] == [(0, 2), (1, 2), (2, 2)] and steps[0][2] == found.results[0].case.name
     assert all(result.ratio > 0 for result in found.results)
 
 
-def test_a_rival_that_is_not_installed_is_named_and_left_out(small, monkeypatch):
-    def absent(threads):
-        raise ModuleNotFoundError("No module named 'torch'")
-
-    monkeypatch.setitem(PEERS, "torch", absent)
-    found = run.run_bench(["torch", "numpy"], seconds_per_case=0)
+def test_a_peer_that_is_not_installed_is_named_and_left_out(small):
+    found = run.run_bench(small, ["torch", "numpy"], seconds_per_case=0)
     assert found.missing == {"torch": "No module named 'torch'"} and found.sides == ("fastbptt", "numpy")
 
 
@@ -213,12 +266,24 @@ def test_threads_reach_every_side_and_the_large_product(small, monkeypatch):
         return [1.0]
 
     monkeypatch.setattr(run, "product_rates", rates)
-    assert run.run_bench([], threads=1, seconds_per_case=0).threads == 1
+    found = run.run_bench(small, [], threads=1, seconds_per_case=0)
+    assert found.threads == 1 and {t.how for r in found.results for t in r.timings} == {"1 thread"}
     assert seen and set(seen) == {1}
 
 
+def test_variants_are_one_thread_and_all_cores_and_wide_vectors_of_jax(monkeypatch):
+    monkeypatch.setattr(variants.os, "cpu_count", lambda: 4)
+    monkeypatch.setenv("XLA_FLAGS", "--mine")
+    assert variants.thread_choices(None) == (1, None) and variants.thread_choices(3) == (3,)
+    for has_wide in (True, False):
+        monkeypatch.setattr(variants.simd, "FEATURES", {"avx512f": has_wide})
+        assert [v.label() for v in variants.variants_of("torch", (1, None))] == ["1 thread", "4 threads"]
+        flags = [v.environment.get("XLA_FLAGS") for v in variants.variants_of("jax-vjp", (1,))]
+        assert flags == ([None, f"--mine {variants.WIDE}"] if has_wide else [None])
+
+
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match=r"^peers: expected names among numpy, torch, jax, got theano$"):
-        run.run_bench(["theano"])
+    with pytest.raises(ValueError, match=r"^peers: expected names among numpy, .*, paddle, got theano$"):
+        run.run_bench(peers=["theano"])
     with pytest.raises(ValueError, match=r"^threads: expected at least 1, got 0"):
         run.run_bench(threads=0)

@@ -19,7 +19,7 @@ def test_form_agrees_with_the_shapes_of_the_cell(cell):
     lay = form.layout
     assert shapes["U"] == (lay.input_columns * 5, 3) and shapes["W"] == (lay.recurrent * 5, 5)
     assert 0 <= lay.first_gate < lay.input_columns
-    assert lay.recurrent_first + lay.recurrent + (form.inner is not None) <= lay.columns >= lay.input_columns
+    assert lay.recurrent_first + lay.recurrent + (form.second_product is not None) <= lay.columns >= lay.input_columns
     assert form.states == len(cell.state_type._fields) and len(cell.tape_type._fields) == form.states + 1
     own = set(shapes) - {"U", "W", "b"}
     assert own == ({form.extra} if form.extra else set())

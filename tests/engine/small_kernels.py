@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbptt.engine import activations, simd
-from fastbptt.engine.pool import run_pieces
 from fastbptt.engine.jit import kernel, njit
+from fastbptt.engine.pool import run_pieces
 from fastbptt.engine.primitives import empty, maximum, zeros
 from fastbptt.engine.tuples import named, refer
 

@@ -19,7 +19,8 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts 
 
 # What the fast modules take from Numba, but for names that Numba itself keeps in tables of strings: flags, `fndesc`, `dumps`.
 COMPILER = ["_raise_if_finalized", "_final_module", "_get_module_for_linking", "_linking_libraries", "_finalize_final_module",
-            "_codegen", "_module_pass_manager", "enable_object_caching", "set_env", "JITCodeLibrary", "func_qualname",
+            "_codegen", "enable_object_caching", "set_env", "JITCodeLibrary", "func_qualname", "add_ir_module",
+            "_create_empty_module", "_customize_tm_options", "_dynamic_globals", "_engine", "get_abi_sizeof", "Flags", "_values",
             "DefaultPassBuilder", "define_nopython_pipeline", "PassManager", "CompilerBase", "_nrt", "_compile_for_args",
             "add_overload", "get_call_template"]
 PASSES = ["WithLifting", "InlineClosureLikes", "RewriteSemanticConstants", "DeadBranchPrune", "RewriteDynamicRaises",

@@ -17,7 +17,7 @@ from fastbptt.engine.atomics import add, pause, read, swap, write
 from fastbptt.engine.compat import PLAIN
 from fastbptt.engine.jit import kernel, njit
 from fastbptt.engine.pool import Pool, run_pieces
-from fastbptt.engine.tuples import named, refer
+from fastbptt.engine.tuples import named
 
 pytestmark = pytest.mark.skipif(PLAIN, reason="there the calling thread does all work")
 NOW, MOST, MEETING = 0, 64, 128      # words: pieces that run, the most at once, how many are to be there before any ends
@@ -129,14 +129,15 @@ tape = fb.forward(cell, cell.init(seed=0), x)
 """
 
 
-@pytest.mark.parametrize("ending", ["", "import sys; sys.exit(0)", "import threading; threading.Thread(target=lambda: None).start()",
+@pytest.mark.parametrize("ending", ["", "import sys; sys.exit(0)",
+                                    "import threading; threading.Thread(target=lambda: None).start()",
                                     "import atexit; atexit.register(lambda: fb.forward(cell, cell.init(seed=0), x))"])
 def test_the_interpreter_ends_while_threads_are_awake(ending):
     env = {**os.environ, "NUMBA_NUM_THREADS": "4"}
     for _ in range(3):
         begin = time.perf_counter()
-        done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", LARGE + ending], env=env, capture_output=True, text=True,
-                              timeout=300)
+        done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", LARGE + ending], env=env, capture_output=True,
+                              text=True, timeout=300)
         assert done.returncode == 0 and not done.stderr, done.stderr
         assert time.perf_counter() - begin < 250
 
@@ -152,27 +153,29 @@ if child == 0:
     os._exit(not (np.array_equal(again.h, tape.h) and any(t.name == "fastbptt-1" for t in threading.enumerate())))
 assert os.waitpid(child, 0)[1] == 0
 """
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "NUMBA_NUM_THREADS": "2"}, capture_output=True, text=True,
-                          timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "NUMBA_NUM_THREADS": "2"}, capture_output=True,
+                          text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_call_that_comes_while_another_is_under_way_runs_by_itself():
     from fastbptt.engine.threads import pool_for
     most = config.NUMBA_NUM_THREADS
-    with pool_for(1e12, 100) as first, pool_for(1e12, 100) as second:
+    with pool_for(1e12) as first, pool_for(1e12) as second:
         assert bool(first) == (most > 1) and second == 0
-    with pool_for(1e12, 100) as again:
+    with pool_for(1e12) as again:
         assert again == first
 
 
-@pytest.mark.parametrize("environment, threads", [({"NUMBA_NUM_THREADS": "3"}, 3), ({"NUMBA_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3),
-                                                  ({"OMP_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "1,4"}, 1),
-                                                  ({"OMP_NUM_THREADS": "100000"}, config.NUMBA_DEFAULT_NUM_THREADS),
-                                                  ({"OMP_NUM_THREADS": "no"}, config.NUMBA_DEFAULT_NUM_THREADS)])
-def test_number_of_threads_from_the_environment(environment, threads):
-    env = {k: v for k, v in os.environ.items() if k not in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")}
-    done = subprocess.run([sys.executable, "-c", "import fastbptt as fb; print(fb.get_num_threads())"], env={**env, **environment},
+ALL = config.NUMBA_DEFAULT_NUM_THREADS
+
+
+@pytest.mark.parametrize("numba, omp, threads", [("3", None, 3), ("3", "2", 3), (None, "1", 1), (None, "1,4", 1),
+                                                 (None, "100000", ALL), (None, "no", ALL)])
+def test_number_of_threads_from_the_environment(numba, omp, threads):
+    names = {"NUMBA_NUM_THREADS": numba, "OMP_NUM_THREADS": omp}
+    env = {**{k: v for k, v in os.environ.items() if k not in names}, **{k: v for k, v in names.items() if v}}
+    done = subprocess.run([sys.executable, "-c", "import fastbptt as fb; print(fb.get_num_threads())"], env=env,
                           capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == str(threads), done.stderr
 

@@ -53,7 +53,8 @@ def test_second_process_hits_the_cache(tmp_path):
     count = """
 gradient()
 from fastbptt.engine.jit import KERNELS
-print(sum(k.stats.cache_hits.total() for k in KERNELS), sum(k.stats.cache_misses.total() for k in KERNELS))
+scans = [k.stats for k in KERNELS if k.py_func.__name__ != "_serve"]      # which a thread of the pool asks for, sooner or later
+print(sum(s.cache_hits.total() for s in scans), sum(s.cache_misses.total() for s in scans))
 """
     env = {"NUMBA_CACHE_DIR": str(tmp_path)}
     assert run(count, **env).split() == ["0", "2"]

@@ -1,18 +1,20 @@
-"""The only place of the package that names parts of Numba, llvmlite or LLVM which their documentation does not.
+"""The only place in the package that uses undocumented parts of Numba, llvmlite or LLVM.
 
 Each function says what it does, why, and what is done without it:
 
 - `pointers`     pointers in LLVM IR, the parts of an array                     in both modes
 - `arrays`       new arrays and views, masked loads, exceptions                 else `plain`, and `primitives`, `memory`
 - `references`   tuples by their address                                        else by value, in `tuples`
-- `callbacks`    building blocks as C functions, for threads                  else on the calling thread, in `pool`
-- `compiler`     pipelines and code libraries of blocks and kernels             else `plain`: numba.njit
+- `callbacks`    building blocks as C functions, for threads                   else on the calling thread, in `pool`
+- `compiler`     pipelines of blocks and kernels                               else `plain`: numba.njit
+- `libraries`    what is linked with what, and optimised when                  else `plain`: by Numba
+- `codegen_units` parts of a kernel that LLVM compiles in threads              else one after the other
 - `cache`        compiled kernels on disk                                       else `plain`: Numba's own cache
 
-Which of the two is decided here, once, when the package is imported: FASTBPTT_PLAIN=1 asks for the documented means alone,
-and they are what is left where one of these modules cannot be imported or the `selfcheck` fails, as with a Numba that
-changed. That costs time, never a result. To support a new Numba, read what the warning says is missing, mend the function
-of that name, and run the tests with and without FASTBPTT_PLAIN=1.
+The mode is chosen here, once, when the package is imported: FASTBPTT_PLAIN=1 asks for documented Numba alone, which is also
+the fallback if one of these modules cannot be imported or the `selfcheck` fails, as with a Numba that changed. That costs
+time, never a result. To support a new Numba, read what the warning says is missing, fix the function that uses it, and run
+the tests with and without FASTBPTT_PLAIN=1.
 """
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def _wanted() -> bool:
 
 
 def _fault(folders: Folders) -> str:
-    """What keeps the fast modules from working with this Numba, or nothing."""
+    """Why the fast modules do not work with this Numba; "" if they do."""
     try:
         from . import selfcheck
     except Exception as error:      # of whatever kind: an unknown Numba may raise anything

@@ -1,4 +1,4 @@
-"""What intrinsics do to arrays and vectors beyond the documented: new arrays, views, masked access, exceptions."""
+"""Undocumented ways to handle arrays and vectors in intrinsics: new arrays, views, masked access, exceptions."""
 from __future__ import annotations
 
 from typing import Any
@@ -13,7 +13,7 @@ from .pointers import pointer_to
 
 
 def new_array(cx: Any, b: ir.IRBuilder, array: types.Array, shape: types.Type, given: ir.Value, zeros: bool) -> ir.Value:
-    """IR of a new array, of zeros or of any content, counted as one reference.
+    """IR of a new array, zeroed or uninitialised, counted as one reference.
 
     Numba's `np.empty` compiles a function for each kernel, type and number of axes, which together take as long as the
     scans. Without `_empty_nd_impl`: `np.empty` and `np.zeros`.
@@ -27,9 +27,9 @@ def new_array(cx: Any, b: ir.IRBuilder, array: types.Array, shape: types.Type, g
 
 
 def flat_view(cx: Any, b: ir.IRBuilder, arr: types.Array, one: types.Array, value: ir.Value) -> ir.Value:
-    """IR of the array `one` of a single axis over the elements of a contiguous array; no reference is counted.
+    """IR of the one-dimensional array `one` over the elements of a contiguous array; no reference is counted.
 
-    NumPy's `reshape` would count one, and make a block that counts of every block that does. Without `populate_array`:
+    `reshape` would count one, and every block that calls it would have to count too. Without `populate_array`:
     `reshape`.
     """
     given = make_array(arr)(cx, b, value)
@@ -41,8 +41,8 @@ def flat_view(cx: Any, b: ir.IRBuilder, arr: types.Array, one: types.Array, valu
 def raise_index_error(cx: Any, b: ir.IRBuilder, message: str) -> None:
     """Leave the function with an IndexError.
 
-    No intrinsic can raise by documented means. Without `call_conv.return_user_exc`: vector accesses are not checked under
-    NUMBA_BOUNDSCHECK=1.
+    There is no documented way to raise from an intrinsic. Without `call_conv.return_user_exc`: vector accesses are not
+    checked under NUMBA_BOUNDSCHECK=1.
     """
     cx.call_conv.return_user_exc(b, IndexError, (message,))
 
@@ -57,13 +57,13 @@ def first_lanes(b: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
 def masked_load(b: ir.IRBuilder, p: ir.Value, n: ir.Value, v: Any) -> ir.Value:
     """IR of the first n elements at p as a `Vec` of type v, zeros after them.
 
-    LLVM has an instruction for it, whose signature is its own affair: the alignment is an argument in some versions and an
-    attribute in others. Without it: a branch and a load for each lane.
+    LLVM has an intrinsic for it, whose signature varies: the alignment is an argument in some versions and an attribute in
+    others. Without it: a branch and a load for each lane.
     """
     vt = llvm_vector(v.dtype)
     place = b.bitcast(p, pointer_to(vt))
     return call_intrinsic(b, f"llvm.masked.load.{suffix(v)}.p0", vt,
-                          [place, I32(alignment(v.dtype)), first_lanes(b, n, v.lanes), ir.Constant(vt, [0.0] * v.lanes)])
+                          [place, I32(alignment(v.dtype)), first_lanes(b, n, v.lanes), ir.Constant(vt, None)])
 
 
 def masked_store(b: ir.IRBuilder, value: ir.Value, p: ir.Value, n: ir.Value, v: Any) -> None:

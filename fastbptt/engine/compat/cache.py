@@ -1,8 +1,8 @@
 """Compiled kernels on disk: one file for each kernel and signature.
 
-Numba's own cache keeps an index for each function, which two processes that fill it at once write over each other, and
-raises what a damaged file makes `pickle` raise. Here a file is written whole and then put in place, and one that is damaged
-is one that is not there. Done without it (`plain`): Numba's cache, entered by one process at a time.
+Numba's own cache keeps an index for each function, which two processes may overwrite for each other, and raises whatever a
+damaged file makes `pickle` raise. Here files are written atomically, and a damaged one counts as missing. Done without it
+(`plain`): Numba's cache, used by one process at a time.
 """
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from ..folder import Folders, warn_not_kept, write_whole
+from . import codegen_units
 
-MAGIC = b"fastbptt kernel 1\n"
+MAGIC = b"fastbptt kernel 2\n"
 
 
 class KernelCache:
-    """What a dispatcher asks for compiled code, in the place of Numba's `FunctionCache`.
+    """What a dispatcher asks for compiled code, in place of Numba's `FunctionCache`.
 
     `found` counts what was read; `refused` says that something could not be kept.
     """
@@ -46,8 +47,9 @@ class KernelCache:
         for folder in self._folders.read:
             if (payload := _read(folder / self._file(key))) is not None:
                 try:
-                    stored, code = pickle.loads(payload)
+                    stored, codes, code = pickle.loads(payload)
                     if stored == key:
+                        codegen_units.load(codes, target_context.codegen())
                         compiled = CompileResult._rebuild(target_context, *code)
                         self.found += 1
                         return compiled
@@ -56,7 +58,7 @@ class KernelCache:
         return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
-        """Keep compiled code; where that is not possible, say so once."""
+        """Keep compiled code; if that is not possible, warn once."""
         if compiled.library.has_dynamic_globals:      # addresses of this process, as NUMBA_OPT=0 leaves them in the code
             self.refused = True
             return
@@ -64,14 +66,14 @@ class KernelCache:
             warn_not_kept("no folder can be written")
             return
         key = self._key(signature, compiled.codegen)
-        payload = dumps((key, compiled._reduce()))
+        payload = dumps((key, compiled.library.units, compiled._reduce()))
         try:
             write_whole(self._folders.write / self._file(key), MAGIC + zlib.crc32(payload).to_bytes(4, "little") + payload)
         except OSError as error:
             warn_not_kept(str(error))
 
     def flush(self) -> None:
-        """Numba's `recompile` would have all entries of the function removed; the next ones replace them."""
+        """Nothing: Numba's `recompile` asks to remove all entries of the function, but new ones replace them."""
 
 
 def _read(path: Path) -> bytes | None:

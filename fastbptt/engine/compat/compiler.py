@@ -1,85 +1,26 @@
-"""How blocks and kernels are compiled: Numba's pipeline and code libraries, without what our code has no use for.
+"""How blocks and kernels are compiled: Numba's pipeline without what our code has no use for.
 
 Done without it (`plain`): `numba.njit`, with the same results. Blocks are then optimised and assembled once for themselves
 and once more in each of their callers, and count references.
 """
 from __future__ import annotations
 
-import ctypes
-import gc
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import llvmlite.binding as llvm
 from numba import types
-from numba.core import codegen
 from numba.core import typed_passes as typed
 from numba.core import untyped_passes as untyped
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags
 from numba.core.compiler_machinery import PassManager
 
 from ..folder import Folders
+from ..progress import shown
 from ..switches import dispatcher, jit_enabled
-from . import cache
-
-
-class _NoEnvironment:
-    """Takes the place of the code generator where Numba stores a function's environment, which only Python wrappers read."""
-
-    def set_env(self, name: str, env: Any) -> None:
-        pass
-
-
-class _BlockLibrary(codegen.JITCodeLibrary):
-    """The code of a building block: kept as LLVM IR for its callers, neither optimised nor turned into machine code itself.
-
-    Numba optimises and assembles every function by itself and once more within each of its callers, so that the end of a
-    chain of calls five deep is compiled five times: half a minute for a scan instead of seconds. Nor does a block hold copies
-    of the blocks it calls: a kernel takes each of them once.
-    """
-
-    def _optimize_functions(self, module: Any) -> None:
-        pass
-
-    def finalize(self) -> None:
-        self._raise_if_finalized()
-        for function in self._final_module.functions:
-            if not function.is_declaration and function.linkage == llvm.Linkage.external:
-                function.linkage = "linkonce_odr"     # may be inlined, and dropped where it then has no use
-        self._finalized = True
-
-    def _get_module_for_linking(self) -> Any:
-        """With all that it calls, for a caller that Numba compiles in its own way."""
-        whole = self._final_module.clone()
-        for library in _called_from(self):
-            whole.link_in(_module_of(library), preserve=True)
-        return whole
-
-    @property
-    def codegen(self) -> _NoEnvironment:
-        return _NoEnvironment()
-
-    def get_pointer_to_function(self, name: str) -> int:
-        # What Python would call. A block cannot be: PyObject_Call refuses with "not callable".
-        return ctypes.cast(ctypes.pythonapi.PyObject_Call, ctypes.c_void_p).value or 0
-
-
-def _called_from(library: Any) -> list[Any]:
-    """The libraries that `library` calls, and those that its blocks call; of Numba's own each has all it needs."""
-    found = dict.fromkeys(library._linking_libraries)
-    todo = list(found)
-    while todo:
-        block = todo.pop()
-        if isinstance(block, _BlockLibrary):
-            new = [callee for callee in block._linking_libraries if callee not in found]
-            found.update(dict.fromkeys(new))
-            todo += new
-    return list(found)
-
-
-def _module_of(library: Any) -> Any:
-    return library._final_module if isinstance(library, _BlockLibrary) else library._get_module_for_linking()
-
+from . import cache, codegen_units
+from .libraries import UNIT_SIZE, BlockLibrary, KernelLibrary
 
 # Passes of Numba for what our code does not have: closures, `with`, literal lists, array expressions, parallel loops,
 # functions to be inlined before their types are known. Each would go through every function, and some number all variables anew.
@@ -99,62 +40,71 @@ def _pipeline(state: Any) -> list[Any]:
     return [short]
 
 
-class _BlockCompiler(CompilerBase):
+class _Flags(Flags):
+    """Flags that are compared in no time.
+
+    Numba looks up every overloaded function by the flags of the function that calls it, among others, and compares flags
+    by listing all options of both: an eighth of all the time of compiling, as many blocks call many functions.
+    """
+
+    __slots__ = ()
+
+    def values(self) -> dict[str, Any]:
+        return {**_DEFAULTS, **self._values}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Flags) and (self._values == other._values or self.values() == other.values())
+
+    def __hash__(self) -> int:
+        return _HASH
+
+
+_DEFAULTS, _HASH = Flags().values(), hash(Flags())      # Numba hashes the names of the options alone
+
+
+class _Compiler(CompilerBase):
+    """What blocks and entry points share."""
+
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, args: Any, return_type: Any, flags: Any, locals: Any):
+        super().__init__(typingctx, targetctx, library, args, return_type, _Flags(flags), locals)
+        context = self.state.targetctx
+        context.get_abi_sizeof = partial(_size, context.get_abi_sizeof)
+
+
+def _size(measure: Callable[[Any], int], t: Any) -> int:
+    """Bytes of a type of LLVM, once: Numba asks for that of each variable, for a debugger, and LLVM parses a module for it."""
+    key = str(t)
+    if key not in _SIZES:
+        _SIZES[key] = measure(t)
+    return _SIZES[key]
+
+
+_SIZES: dict[str, int] = {}
+
+
+class _BlockCompiler(_Compiler):
     """For building blocks: no wrappers for Python and C."""
 
     def define_pipelines(self) -> list[Any]:
         state = self.state
         state.flags.no_cpython_wrapper = True
         state.flags.no_cfunc_wrapper = True
-        state.library = _BlockLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        size = math.inf if state.flags.forceinline else UNIT_SIZE
+        state.library = BlockLibrary(state.targetctx.codegen(), state.func_id.func_qualname, size)
         return _pipeline(state)
 
 
-class _KernelLibrary(codegen.JITCodeLibrary):
-    """The code of an entry point and of all blocks in it, optimised once.
-
-    Numba optimises the whole twice, the first time to find reference counts that cancel each other out, of which blocks have
-    few; and lets LLVM look for loops to vectorise, of which kernels that say themselves what is a vector have none.
-    """
-
-    def _optimize_functions(self, module: Any) -> None:
-        pass
-
-    def finalize(self) -> None:
-        self._raise_if_finalized()
-        for library in _called_from(self):
-            if hasattr(library, "_reload_init"):      # since Numba 0.62
-                self._reload_init.update(library._reload_init)
-            self._final_module.link_in(_module_of(library), preserve=True)
-        self._optimize_final_module()
-        self._final_module.verify()
-        self._finalize_final_module()
-
-    def _optimize_final_module(self) -> None:
-        passes = self._codegen._module_pass_manager(loop_vectorize=False)
-        if isinstance(passes, tuple):     # with its builder, since Numba went over to LLVM's new pass manager
-            passes[0].run(self._final_module, passes[1])
-        else:
-            passes.run(self._final_module)
-
-
-class _KernelCompiler(CompilerBase):
-    """For entry points: no wrapper for C; no search for cyclic garbage on the way, which takes one second in twenty."""
+class _KernelCompiler(_Compiler):
+    """For entry points: no wrapper for C."""
 
     def compile_extra(self, function: Any) -> Any:
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            with jit_enabled():
-                return super().compile_extra(function)
-        finally:
-            if collects:
-                gc.enable()
+        with jit_enabled(), shown(), codegen_units.side_by_side(), codegen_units.garbage_later():
+            return super().compile_extra(function)
 
     def define_pipelines(self) -> list[Any]:
         state = self.state
         state.flags.no_cfunc_wrapper = True
-        state.library = _KernelLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library = KernelLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
         return _pipeline(state)
 
@@ -184,9 +134,9 @@ def _without_literals(made: Any) -> Any:
     return made
 
 
-def overload_options(flags: dict[str, Any], *, allocates: bool) -> dict[str, Any]:
+def overload_options(flags: dict[str, Any], *, allocates: bool, forceinline: bool) -> dict[str, Any]:
     """Options with which the implementation of an overload is compiled: as a block."""
-    return {**flags, "pipeline_class": _BlockCompiler, "forceinline": True, "_nrt": allocates}
+    return {**flags, "pipeline_class": _BlockCompiler, "forceinline": forceinline, "_nrt": allocates}
 
 
 def kernel(f: Callable[..., Any], flags: dict[str, Any], folders: Folders | None, *,
@@ -196,3 +146,22 @@ def kernel(f: Callable[..., Any], flags: dict[str, Any], folders: Folders | None
     if folders is not None:
         cache.attach(made, folders)
     return made
+
+
+def functions(cx: Any, module: Any, name: str, define: Callable[[Any, str], None]) -> None:
+    """Have the block that is being lowered call functions that `define` writes into a module, in LLVM IR, with a linkage.
+
+    They have a library of their own, found by its name: LLVM works on them once, for all kernels of a process, and unrolls
+    their loops.
+    """
+    if name not in _FUNCTIONS:
+        generator = cx.codegen()
+        library = BlockLibrary(generator, name, unit_size=0, unroll=True)
+        written = generator._create_empty_module(name)
+        define(written, "external")
+        library.add_ir_module(written)
+        _FUNCTIONS[name] = library
+    cx.active_code_library.add_linking_library(_FUNCTIONS[name])
+
+
+_FUNCTIONS: dict[str, BlockLibrary] = {}

@@ -1,8 +1,8 @@
 """The same by documented means alone: `numba.njit` with its own cache, and LLVM IR that every version understands.
 
-Chosen by FASTBPTT_PLAIN=1, and by itself where the self-check finds Numba changed. Results have the same bits. Compiling
-takes longer, scans of few rows run slower, all work is done by the calling thread, and vector accesses are not checked
-under NUMBA_BOUNDSCHECK=1.
+Chosen by FASTBPTT_PLAIN=1, and automatically if the self-check finds that Numba has changed. Results have the same bits.
+Compiling takes longer, scans of few rows run slower, all work is done by the calling thread, and vector accesses are not
+checked under NUMBA_BOUNDSCHECK=1.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import numba
 from numba import config, extending
 
 from ..folder import Folders, warn_not_kept
+from ..progress import shown
 from ..switches import dispatcher, jit_enabled
 from ..vectors import I64, alignment, llvm_float, llvm_vector, suffix
 from .pointers import gep, load, pointer_to, store
@@ -28,7 +29,7 @@ except ImportError:      # Windows
 
 
 def _always() -> dict[str, Any]:
-    """What compiles under NUMBA_DISABLE_JIT=1 as well: Numba's own pipeline, whose name is not documented, in its own way."""
+    """Options to compile even under NUMBA_DISABLE_JIT=1: by Numba's own pipeline, whose name is not documented."""
     if not config.DISABLE_JIT:
         return {}
     from numba.core.compiler import Compiler
@@ -52,11 +53,12 @@ def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, pyth
     """
     if once or python:
         return dispatcher(f, inline="always" if once else "never", no_cfunc_wrapper=True, **flags, **_ALWAYS)
-    extending.overload(f, jit_options=overload_options(flags, allocates=allocates), strict=False)(lambda *args: f)
+    options = overload_options(flags, allocates=allocates, forceinline=forceinline)
+    extending.overload(f, jit_options=options, strict=False)(lambda *args: f)
     return f
 
 
-def overload_options(flags: dict[str, Any], *, allocates: bool) -> dict[str, Any]:
+def overload_options(flags: dict[str, Any], *, allocates: bool, forceinline: bool) -> dict[str, Any]:
     """Options with which the implementation of an overload is compiled: without the wrapper for those who take its address."""
     return {**flags, **_ALWAYS, "no_cfunc_wrapper": True}
 
@@ -66,8 +68,13 @@ def kernel(f: Callable[..., Any], flags: dict[str, Any], folders: Folders, *, al
     return _Kernel(f, {**flags, **_ALWAYS}, folders.write)
 
 
+def functions(cx: Any, module: ir.Module, name: str, define: Callable[[ir.Module, str], None]) -> None:
+    """Have the block that is being lowered call functions that `define` writes into its module, in LLVM IR."""
+    define(module, "linkonce_odr")
+
+
 class _Kernel:
-    """A function with Numba's cache, which one process enters at a time, and is emptied where it is damaged."""
+    """A function with Numba's cache, which one process uses at a time and which is emptied if damaged."""
 
     def __init__(self, f: Callable[..., Any], options: dict[str, Any], folder: Path | None):
         self.py_func, self._options, self._folder = f, options, folder
@@ -94,12 +101,12 @@ class _Kernel:
             config.CACHE_DIR = before
 
     def _compile(self, signature: tuple[Any, ...]) -> None:
-        """Load or compile; where the cache fails, remove what it has of this function, then do without."""
+        """Load or compile; if the cache fails, remove its entries of this function, then do without it."""
         if self._folder is None:
             warn_not_kept("no folder can be written")
         for attempt in ("cached", "emptied", "without"):
             try:
-                with _alone_in(self._folder, self.py_func.__name__), _no_collection():
+                with shown(), _alone_in(self._folder, self.py_func.__name__), _no_collection():
                     self._dispatcher.compile(signature)
                 return
             except numba.NumbaError:

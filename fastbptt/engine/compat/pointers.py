@@ -15,8 +15,8 @@ def _opaque(p: ir.Value) -> bool:
 def pointer_to(t: ir.Type) -> ir.Type:
     """The type of a pointer to `t`.
 
-    llvmlite's `as_pointer` will go when its typed pointers do, which LLVM has given up; what is done without it: a pointer
-    has no type but its own, and who reads or counts through it says of what (`load`, `gep`).
+    llvmlite's `as_pointer` will go with its typed pointers, which LLVM has given up. Without it pointers are opaque, and
+    `load` and `gep` are told the type.
     """
     return t.as_pointer() if hasattr(t, "as_pointer") else ir.PointerType()
 
@@ -44,9 +44,8 @@ def store(b: ir.IRBuilder, value: ir.Value, p: ir.Value, align: int | None = Non
 def data_and_size(cx: Any, b: ir.IRBuilder, array_type: types.Array, array: ir.Value) -> tuple[ir.Value, ir.Value]:
     """IR of the address of the first element of an array, and of the number of elements.
 
-    `create_struct_proxy` is how Numba's guide to extensions takes values apart, though by its internal address; that an
-    array has the fields `data` and `nitems` the guide does not say. Nothing is done without them: no intrinsic could
-    reach an array.
+    Numba's guide to extensions unpacks values with `create_struct_proxy`, imported from an internal module; it does not say
+    that an array has the fields `data` and `nitems`. There is no way to do without: no intrinsic could reach an array.
     """
     struct = cgutils.create_struct_proxy(array_type)(cx, b, array)
     return struct.data, struct.nitems

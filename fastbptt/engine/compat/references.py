@@ -1,7 +1,7 @@
 """Tuples by their address: the type `Ref`, and what reads fields through it.
 
-Numba hands a tuple to a function as all the numbers that it consists of. An address needs memory that outlives no call, on
-the stack, and blocks that do not count references. Done without it: tuples are passed by value.
+Numba passes a tuple to a function as all the scalars in it. An address takes memory on the stack, which lasts as long as
+the call, and blocks that do not count references. Done without it: tuples are passed by value.
 """
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def named(ctx, values, kind):
 
 
 def written(b: ir.IRBuilder, values: ir.Value) -> ir.Value:
-    """IR of the address of what is written to the stack; the room is made on entry, lest a loop make more and more of it."""
+    """IR of the address of what is written to the stack; allocated on entry, so that a loop does not allocate again and again."""
     with b.goto_entry_block():
         place = b.alloca(values.type)
     b.store(values, place)
@@ -114,7 +114,7 @@ def _get_field(cx: Any, b: ir.IRBuilder, ref: Ref, place: ir.Value, name: str) -
 @type_callable(operator.getitem)
 def _type_item(ctx):
     def item(ref, index):
-        """Fields of one type may be gone through by number."""
+        """Fields of one type may be indexed."""
         same = isinstance(ref, Ref) and isinstance(ref.target, types.NamedUniTuple)
         return _seen(ref.target.dtype) if same and isinstance(index, types.Integer) else None
     return item

@@ -1,13 +1,14 @@
-"""A small kernel that uses each internal once: whether this Numba is the one that the package knows.
+"""A small kernel that uses each internal once, to check that this Numba works as the package expects.
 
-What importing the modules beside this one does not show, a renamed attribute or another signature, shows here. It runs once
-for each cache of kernels, before anything else is compiled, and leaves a file there with what it found.
+It finds what importing the other modules here does not: a renamed attribute, another signature. It runs once for each cache
+of kernels, before anything else is compiled, and leaves its result there in a file.
 """
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import llvmlite.ir as ir
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
@@ -16,8 +17,8 @@ from ..atomics import call_piece
 from ..folder import Folders, write_whole
 from ..vectors import I64, Vec, llvm_float, nothing
 from . import arrays, compiler, pointers
-from .references import named, refer
 from .callbacks import sharing
+from .references import named, refer
 
 FILE = "self-check"
 FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -25,7 +26,7 @@ SIZE, SHARDS = 5, 2      # no vector has fewer than two lanes
 
 
 class Job(NamedTuple):
-    """What the shards of the check are given: each writes the sum of the first elements of x, times its number, to out."""
+    """What the shards of the check share: each writes the sum of x, times its own number, to out."""
 
     x: Any
     out: Any
@@ -60,6 +61,26 @@ def _zeros(ctx, shape, like):
     return array(shape, like), lambda cx, b, sig, args: arrays.new_array(cx, b, array, shape, args[0], zeros=True)
 
 
+def _define_same(module: ir.Module, linkage: str) -> None:
+    """A function in LLVM IR that returns its argument."""
+    same = _declared_same(module)
+    same.linkage = linkage
+    ir.IRBuilder(same.append_basic_block("entry")).ret(same.args[0])
+
+
+def _declared_same(module: ir.Module) -> ir.Function:
+    return ir.Function(module, ir.FunctionType(I64, [I64]), "fastbptt_same")
+
+
+@intrinsic
+def _same(ctx, n):
+    """n, from a unit."""
+    def codegen(cx, b, sig, args):
+        compiler.functions(cx, b.module, "fastbptt_same", _define_same)
+        return b.call(_declared_same(b.module), args)
+    return types.intp(types.intp), codegen
+
+
 def _made(f: Any) -> Any:
     return compiler.block(f, FLAGS, allocates=False, python=False, forceinline=False, once=False)
 
@@ -89,7 +110,7 @@ def _whole(job, count, pool):
 def _kernel(values, n):
     job = named(values, Job)
     part = _zeros((n + 1,), job.x)
-    _copy_part(part, _flat(job.x), n)
+    _copy_part(part, _flat(job.x), _same(n))
     _whole(job, n, 0)
     return part
 
@@ -117,8 +138,8 @@ def _gives_right_numbers(kernel: Any) -> bool:
 def result(folders: Folders) -> str:
     """What is wrong with this Numba, or nothing; found once, then read from the folder of kernels."""
     for folder in folders.read:
-        if (known := _read(folder / FILE)) is not None:
-            return known
+        if (earlier := _read(folder / FILE)) is not None:
+            return earlier
     try:
         found = _run(folders)
     except Exception as error:      # of whatever kind: a changed internal may raise anything
@@ -132,7 +153,7 @@ def result(folders: Folders) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong, of which Numba says first in which of its passes."""
+    """The cause of an error, without the pass of Numba in which it occurred."""
     cause = error.__cause__ or error
     return f"{type(cause).__name__}: {cause}".splitlines()[0]
 
