@@ -48,7 +48,7 @@ class Backward(NamedTuple):
     passes: Any
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def backward_shard(shard, job):
     """All passes of one shard, one work unit after another."""
     d = measure(job.params, job.tape, job.initial)
@@ -81,7 +81,7 @@ def backward_shard(shard, job):
                 summed_products(first, stop - 1, total, simd.flat(job.overlap[unit]), targets, shard, work, job, d)
 
 
-@njit
+@njit(once=True)
 def full_passes(begin, end, shard, work, job, d):
     """Full passes begin … end−1, longest first, all at the same step; each joins at its end. Products are over blocks of steps.
 
@@ -108,7 +108,7 @@ def full_passes(begin, end, shard, work, job, d):
             block_products(shard, m, w, job, d)
 
 
-@njit
+@njit(once=True)
 def truncated_passes(begin, end, total, low, shard, work, job, d):
     """Passes begin … end−1, longest first: all at the same distance from their ends.
 
@@ -176,7 +176,7 @@ def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes
     add_overlap(dx, overlap, passes, d)
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def scan_backward(grads, errors, tape, batch, initial, params, options, passes, pool=0):
     """All passes of the errors back through time.
 

@@ -49,7 +49,7 @@ def list_steps(index, rows, lengths, start, stop, B):
     return m
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def forward_shard(shard, job):
     """All steps of one shard's sequences."""
     d = measure(job.params, job.tape, job.initial)
@@ -81,7 +81,7 @@ class Block(NamedTuple):
     job: Any
 
 
-@njit
+@njit(once=True)
 def prepare(part, block):
     """Working rows of one part of a block: what does not depend on the state."""
     job, work = block.job, block.work
@@ -100,7 +100,7 @@ def prepare(part, block):
             add_noise(z, batch.noise, index, count, d)
 
 
-@njit
+@njit(once=True)
 def step_through(rows, lengths, steps, work, job, d):
     """Run blocks of `steps` steps: first all that does not depend on the state, then step by step."""
     w, n = refer(work), rows.size
@@ -164,7 +164,7 @@ def start_tape(tape, initial):
         copy_row(simd.flat(tape[k]), 0, simd.flat(initial[k]), 0, initial[k].size)
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def scan_forward(tape, batch, initial, params, options, pool=0):
     """All steps of all sequences.
 

@@ -32,7 +32,7 @@ def shard_sums(sums, shard):
 
 
 class Products(NamedTuple):
-    """Products of the first `filled` rows of δ: with the states and inputs of their steps; with U, added to `rows` of dx (flat)."""
+    """Products of the first `filled` rows of δ: with the states and inputs of their steps; with U, added to `rows` of dx."""
 
     sums: Any
     work: Any
@@ -84,7 +84,7 @@ def unit_products(sums, work, count, dx, rows, job, d):
     run_pieces(_multiply, products, job.team.parts, job.team.pool)
 
 
-@njit
+@njit(once=True)
 def block_products(shard, filled, work, job, d):
     """The products of the first `filled` rows of a block, a few hundred at a time."""
     sums = refer(shard_sums(job.sums, shard))
@@ -96,7 +96,7 @@ def block_products(shard, filled, work, job, d):
         unit_products(sums, w, stop - first, simd.flat(job.dx), w.indices, job, d)
 
 
-@njit
+@njit(once=True)
 def summed_products(first, last, total, overlap, targets, shard, work, job, d):
     """The products for the steps of a unit of overlapping passes first … last, whose δ were summed.
 
@@ -118,7 +118,7 @@ def summed_products(first, last, total, overlap, targets, shard, work, job, d):
         step += count
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def empty_sums(passes, batch, params, initial, d):
     """Zero sums of every shard."""
     shards = passes.shards
@@ -139,7 +139,7 @@ def add_sums(grads, sums, tape, batch, initial):
                 add_row(simd.flat(grads.state[k]), 0, sums.initial[s], k * d.B * d.H, d.B * d.H)
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def empty_overlap(passes, dx, d):
     """For every unit of overlapping passes, dx of the steps before its own that they reach."""
     reach = 0

@@ -10,13 +10,13 @@ from .form import block_gates, layout
 from .inputs import is_ids
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def forward_panels(batch, params, dims):
     """The weights for a forward scan."""
     return Panels(pack_inputs(batch.x, params, dims), pack_forward(params, dims))
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def backward_panels(batch, params, dims):
     """The weights for a backward scan."""
     return Panels(pack_input_gradient(batch.x, params, dims), pack_backward(params, dims))
@@ -25,7 +25,7 @@ def backward_panels(batch, params, dims):
 # ---------------------------------------------------------------------------------------------- W
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def pack_forward(params, dims):
     """W, transposed, as panels of K = H rows; the last gate apart if it has a product of its own."""
     W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent
@@ -39,7 +39,7 @@ def pack_forward(params, dims):
     return out
 
 
-@njit(allocates=True)
+@njit(allocates=True, once=True)
 def pack_backward(params, dims):
     """W as panels of K = gates · Hp rows, zero where padded; the last gate apart if it has a product of its own."""
     W, H, Hp, gates = simd.flat(params.W), dims.H, dims.Hp, layout(params).recurrent

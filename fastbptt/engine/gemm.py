@@ -19,7 +19,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import simd
-from .compat import compiler
+from .compat import PLAIN, compiler
 from .compat.pointers import gep, load, pointer_to, store
 from .jit import njit
 from .primitives import maximum, minimum
@@ -154,6 +154,8 @@ def _tile_function(module: ir.Module, shape: _Shape, by_rows: bool, dtype: types
     f = ir.Function(module, ir.FunctionType(ir.VoidType(), [BOOL, I64, ptr, I64, ptr, ptr, I64]), name)
     for attribute in ("argmemonly", "noinline", "norecurse", "nounwind"):
         f.attributes.add(attribute)
+    if PLAIN:       # no loop is unrolled further: there every function that uses a tile compiles it
+        f.attributes.add("optsize")
     return f
 
 

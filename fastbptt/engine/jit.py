@@ -23,16 +23,19 @@ CACHE_DIR: Path | None = FOLDERS.write or next(iter(FOLDERS.read), None)
 
 
 def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False, python: bool = False,
-         forceinline: bool = False) -> Any:
+         forceinline: bool = False, once: bool = False) -> Any:
     """A building block, callable from kernels and from any @njit code; with `python` from Python as well.
 
     A block does not count references to its arrays: its caller holds them. Counting is an atomic operation for every
     array that is taken out of a tuple, a third of the time of a small scan. Only a block that `allocates`, or calls one
     that does, counts; an array that it makes lives at least until its last use there. A block that counts would release an
     array once too often if it got it from one that does not: the latter may return arrays only to blocks that do not count.
+
+    `once` marks a large block that is called from one place: under FASTBPTT_PLAIN=1 it is inlined there, or Numba would compile
+    all that it calls once more for it.
     """
     def decorate(f: Callable[..., Any]) -> Any:
-        return compiler.block(f, _FLAGS, allocates=allocates, python=python, forceinline=forceinline)
+        return compiler.block(f, _FLAGS, allocates=allocates, python=python, forceinline=forceinline, once=once)
     return decorate if function is None else decorate(function)
 
 

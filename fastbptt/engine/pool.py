@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numba import config
-from numba.extending import overload
 
 from .atomics import acquire, add, call_piece, pause, read, release, swap, write
 from .compat import PLAIN
@@ -143,16 +142,12 @@ def stalls_of(pool):
 
 
 if PLAIN:
-    def run_pieces(function: Any, job: Any, count: int, pool: int) -> None:
-        """function(piece, job) for piece = 0 … count−1, one after the other."""
-
     # Inlined, as a function that is passed on is an address, and code with addresses in it cannot be kept on disk.
-    @overload(run_pieces, inline="always")
-    def _run_pieces(function, job, count, pool):
-        def loop(function, job, count, pool):
-            for piece in range(count):
-                function(piece, job)
-        return loop
+    @njit(once=True)
+    def run_pieces(function, job, count, pool):
+        """function(piece, job) for piece = 0 … count−1, one after the other."""
+        for piece in range(count):
+            function(piece, job)
 else:
     from .compat.callbacks import sharing
 

@@ -125,7 +125,7 @@ def test_options_of_the_vanilla_rnn(changed):
 
 
 def test_a_segment_with_as_many_steps_as_inputs():
-    cell = fb.RNN(64, 9)
+    cell = fb.RNN(32, 9)
     params, x, state, dh, _ = data(cell, 600, 17)
     tape, small = in_segments(cell, params, x, state)
     assert small.schedule.segment == cell.input_size

@@ -98,7 +98,7 @@ def test_a_folder_that_can_only_be_read_is_read(copy):
     more = CODE + """
 import numpy as np
 for dtype in (np.float32, np.int64):
-    small_kernels.squares((np.ones((2, 3), np.float32), np.ones(3, dtype)), 1, 0)
+    small_kernels.squares((np.ones((2, 3), np.float32), np.ones(3, dtype)), 0)
 """
     assert run(copy, more, before=NO_POWERS, warnings=1) == "1"
 
@@ -149,7 +149,7 @@ def test_kernels_installed_with_the_package_are_read_and_others_kept_at_home(tmp
     assert run("", cwd=tmp_path, **env) == "0"
     read_only(package.parent)
     code = CODE.replace("print", "import numpy as np\n"
-                        "small_kernels.squares((np.ones((2, 3), np.float32), np.ones(3, np.float32)), 1, 0)\nprint", 1)
+                        "small_kernels.squares((np.ones((2, 3), np.float32), np.ones(3, np.float32)), 0)\nprint", 1)
     assert [run("", code, before=NO_POWERS, cwd=tmp_path, **env) for _ in range(2)] == ["1", "2"]
     assert entries(tmp_path / "home")
 
@@ -206,7 +206,7 @@ from fastbptt.engine.jit import KERNELS
 dtypes = [np.float32, np.float64]
 for i in map(int, sys.argv[1]):
     x = np.arange(35, dtype=dtypes[i % 2]).reshape((5, 7))
-    got = small_kernels.squares((x, x[0].astype(dtypes[i // 2])), 1, 0)
+    got = small_kernels.squares((x, x[0].astype(dtypes[i // 2])), 0)
     assert got[1:].tolist() == (x * x + 1).sum(axis=1)[1:].tolist() and got.dtype == x.dtype
 print(sum(k.stats.cache_hits.total() for k in KERNELS))
 """

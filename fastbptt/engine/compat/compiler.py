@@ -113,8 +113,8 @@ DISPATCHER = ("_compile_for_args", "add_overload", "get_call_template")
 """What `block` replaces in a dispatcher: a name that is no longer asked for would be replaced in vain."""
 
 
-def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, python: bool, forceinline: bool) -> Any:
-    """A building block, see `jit.njit`; `_nrt` is Numba's switch for the counting of references."""
+def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, python: bool, forceinline: bool, once: bool) -> Any:
+    """A building block, see `jit.njit`; `_nrt` is Numba's switch for the counting of references, `once` for plain mode."""
     made = dispatcher(f, forceinline=forceinline, pipeline_class=_BlockCompiler, _nrt=allocates, **flags)
     if python:
         # A call from Python that finds no compiled code asks for it, and calls what it gets: here a function of its own.

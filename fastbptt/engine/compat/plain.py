@@ -6,6 +6,7 @@ checked under NUMBA_BOUNDSCHECK=1.
 """
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 import numba
-from numba import config
+from numba import config, extending
 
 from ..folder import Folders, warn_not_kept
 from ..progress import shown
@@ -43,14 +44,23 @@ def _always() -> dict[str, Any]:
 _ALWAYS = _always()
 
 
-def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, python: bool, forceinline: bool) -> Any:
-    """A building block, see `jit.njit`: it counts references, and LLVM decides what is inlined."""
-    return dispatcher(f, **flags, **_ALWAYS)
+def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, python: bool, forceinline: bool, once: bool) -> Any:
+    """A building block, see `jit.njit`: it counts references, and LLVM decides what else is inlined.
+
+    Numba optimises and assembles a function together with all that it calls, hence the end of a chain of calls ten deep
+    ten times. So a block that is called `once` becomes part of its caller before types are known. Any other is an overload:
+    that one is compiled once, whatever constants its callers pass, and without a wrapper for Python.
+    """
+    if once or python:
+        return dispatcher(f, inline="always" if once else "never", no_cfunc_wrapper=True, **flags, **_ALWAYS)
+    options = overload_options(flags, allocates=allocates, forceinline=forceinline)
+    extending.overload(f, jit_options=options, strict=False)(lambda *args: f)
+    return f
 
 
 def overload_options(flags: dict[str, Any], *, allocates: bool, forceinline: bool) -> dict[str, Any]:
-    """Options with which the implementation of an overload is compiled."""
-    return {**flags, **_ALWAYS}
+    """Options with which the implementation of an overload is compiled: without the wrapper for those who take its address."""
+    return {**flags, **_ALWAYS, "no_cfunc_wrapper": True}
 
 
 def kernel(f: Callable[..., Any], flags: dict[str, Any], folders: Folders, *, allocates: bool) -> Any:
@@ -96,7 +106,7 @@ class _Kernel:
             warn_not_kept("no folder can be written")
         for attempt in ("cached", "emptied", "without"):
             try:
-                with shown(), _alone_in(self._folder):
+                with shown(), _alone_in(self._folder, self.py_func.__name__), _no_collection():
                     self._dispatcher.compile(signature)
                 return
             except numba.NumbaError:
@@ -113,13 +123,25 @@ class _Kernel:
 
 
 @contextmanager
-def _alone_in(folder: Path | None) -> Iterator[None]:
-    """Hold the lock of the folder: one process at a time compiles, or reads compiled code."""
+def _no_collection() -> Iterator[None]:
+    """No search for cyclic garbage meanwhile, which takes one second in twenty."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@contextmanager
+def _alone_in(folder: Path | None, name: str) -> Iterator[None]:
+    """While this process compiles a function of this name, or reads what was compiled, no other one does: they share an index."""
     if folder is None or fcntl is None:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
+    with open(folder / f"{name}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -82,7 +82,7 @@ def _same(ctx, n):
 
 
 def _made(f: Any) -> Any:
-    return compiler.block(f, FLAGS, allocates=False, python=False, forceinline=False)
+    return compiler.block(f, FLAGS, allocates=False, python=False, forceinline=False, once=False)
 
 
 @_made
