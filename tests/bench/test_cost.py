@@ -25,7 +25,12 @@ def test_every_form_makes_the_gradients_of_its_truncation(form):
 
 
 def test_memory_grows_with_the_tape_and_not_past_the_budget():
-    full, bounded = ([peak_of(cost_side(form, T)) for T in (4096, 32_768)] for form in ("full", "checkpointed"))
+    def peak(form, T):
+        side = cost_side(form, T)
+        side.run()      # what is made once and kept for all later calls is not counted
+        return peak_of(side)
+
+    full, bounded = ([peak(form, T) for T in (4096, 32_768)] for form in ("full", "checkpointed"))
     assert full[1] - full[0] >= 4 * 64 * (32_768 - 4096) and max(bounded) <= 2 * 2**20 < full[1]
 
 
