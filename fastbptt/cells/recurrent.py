@@ -4,13 +4,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine import simd
+from ..engine.columns import add_columns, load_columns, load_each
 from ..engine.gemm import columns_times_panels
 from ..engine.jit import jitable, njit, overload
 from ..engine.panels import add_row, panel_place, vectors_in
 from ..engine.tuples import field
 from .buffers import state_sum_size
 from .form import block_gates, extra_count, form_of, layout
-from .step import extra_gradients, load_saved, old_states, states_of
+from .step import load_saved, old_states, states_of, unit_range
 
 
 @njit
@@ -81,6 +82,34 @@ def _gather_operands(params, tape, initial, out, work, count, dims, piece, piece
                 simd.store(out, place + m * step, value(load_saved(params, saved, work.indices[m], j, dims),
                                                         old_states(arrays, firsts, work.before[m], j, dims)))
     return gather
+
+
+def extra_gradients(params: Any, tape: Any, initial: Any, sums: Any, at: Any, work: Any, count: Any, dims: Any, piece: Any,
+                    pieces: Any) -> Any:
+    """Add the gradients of the units' own parameters from `count` rows of δ to sums[at:]; nothing, where there are none."""
+    raise NotImplementedError
+
+
+@overload(extra_gradients)
+def _extra_gradients(params, tape, initial, sums, at, work, count, dims, piece, pieces):
+    form = form_of(params)
+    if form is None:
+        return None
+    if not form.extra:
+        return lambda params, tape, initial, sums, at, work, count, dims, piece, pieces: None
+    columns, backward = form.layout.columns, form.extra_backward
+
+    def gradients(params, tape, initial, sums, at, work, count, dims, piece, pieces):
+        arrays, firsts = states_of(params, tape), states_of(params, initial)
+        Hp, lanes = dims.Hp, simd.lanes(sums)
+        begin, end = unit_range(piece, pieces, dims, sums)
+        for m in range(count):
+            for j in range(begin, end, lanes):
+                add_columns(sums, at + j, Hp, backward(
+                    load_columns(work.delta, m * dims.row + j, Hp, lanes, columns),
+                    old_states(arrays, firsts, work.before[m], j, dims),
+                    load_each(arrays, (work.indices[m] + dims.B) * dims.H + j, dims.H - j)))
+    return gradients
 
 
 @njit

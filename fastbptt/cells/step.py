@@ -5,7 +5,7 @@ from typing import Any
 
 from ..arrays import Options
 from ..engine import simd
-from ..engine.columns import add_columns, load_columns, load_each, store_columns, store_each
+from ..engine.columns import load_columns, load_each, store_columns, store_each
 from ..engine.gemm import rows_times_panels
 from ..engine.jit import njit, overload
 from ..engine.panels import vectors_in
@@ -299,34 +299,3 @@ def _operand_backward(params, tape, initial, work, first, n, dims, piece, pieces
                 simd.store(work.delta, delta + j, d)
                 simd.store(work.carry, s + j, simd.load(work.carry, s + j) + h)
     return backward_rows
-
-
-# ---------------------------------------------------------------------------------------------- the units' own parameters
-
-
-def extra_gradients(params: Any, tape: Any, initial: Any, sums: Any, at: Any, work: Any, count: Any, dims: Any, piece: Any,
-                    pieces: Any) -> Any:
-    """Add the gradients of the units' own parameters from `count` rows of δ to sums[at:]; nothing, where there are none."""
-    raise NotImplementedError
-
-
-@overload(extra_gradients)
-def _extra_gradients(params, tape, initial, sums, at, work, count, dims, piece, pieces):
-    form = form_of(params)
-    if form is None:
-        return None
-    if not form.extra:
-        return lambda params, tape, initial, sums, at, work, count, dims, piece, pieces: None
-    columns, backward = form.layout.columns, form.extra_backward
-
-    def gradients(params, tape, initial, sums, at, work, count, dims, piece, pieces):
-        arrays, firsts = states_of(params, tape), states_of(params, initial)
-        Hp, lanes = dims.Hp, simd.lanes(sums)
-        begin, end = unit_range(piece, pieces, dims, sums)
-        for m in range(count):
-            for j in range(begin, end, lanes):
-                add_columns(sums, at + j, Hp, backward(
-                    load_columns(work.delta, m * dims.row + j, Hp, lanes, columns),
-                    old_states(arrays, firsts, work.before[m], j, dims),
-                    load_each(arrays, (work.indices[m] + dims.B) * dims.H + j, dims.H - j)))
-    return gradients
