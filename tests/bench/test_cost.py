@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from fastbptt.bench.cost import BUDGET, FORMS, LENGTHS, Cost, cost_case, cost_side, measure_cost, peak_of, seconds_of
-from fastbptt.engine import threads
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,13 +24,10 @@ def test_every_form_makes_the_gradients_of_its_truncation(form):
     assert cost_case(form, 200).truncation == horizon
 
 
-def test_memory_grows_with_the_tape_and_not_past_the_budget(monkeypatch):
-    monkeypatch.setattr(threads._number, "allowed", 1)      # a thread of the pool that starts makes objects of its own
-
+def test_memory_grows_with_the_tape_and_not_past_the_budget():
     def peak(form, T):
         side = cost_side(form, T)
-        side.run()      # what is made once and kept for all later calls is not counted
-        return peak_of(side)
+        return min(peak_of(side) for _ in range(4))      # what other threads make meanwhile, or is made once, is not the call's
 
     full, bounded = ([peak(form, T) for T in (4096, 32_768)] for form in ("full", "checkpointed"))
     assert full[1] - full[0] == pytest.approx(4 * 64 * (32_768 - 4096), rel=0.01) and max(bounded) <= 2 * 2**20 < full[1]
