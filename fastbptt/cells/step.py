@@ -86,7 +86,7 @@ def unit_range(piece, pieces, dims, like):
     return vectors * piece // pieces * simd.lanes(like), vectors * (piece + 1) // pieces * simd.lanes(like)
 
 
-@njit
+@njit(forceinline=True)
 def multiply_state(params, work, first, n, dims, piece, pieces):
     """For n rows, add W h to the pre-activations, for the gates of W that multiply h itself."""
     lay = layout(params)
@@ -99,7 +99,7 @@ def multiply_operand(params: Any, work: Any, first: Any, n: Any, dims: Any, piec
     raise NotImplementedError
 
 
-@overload(multiply_operand, forceinline=False)
+@overload(multiply_operand)
 def _multiply_operand(params, work, first, n, dims, piece, pieces):
     form = form_of(params)
     if form is None:
@@ -120,7 +120,7 @@ def update_states(params: Any, options: Any, tape: Any, work: Any, first: Any, n
     raise NotImplementedError
 
 
-@overload(update_states, forceinline=False)
+@overload(update_states)
 def _update_states(params, options, tape, work, first, n, dims, piece, pieces):
     form = form_of(params)
     if form is None:
@@ -151,7 +151,7 @@ def operand_forward(params: Any, options: Any, work: Any, first: Any, n: Any, di
     raise NotImplementedError
 
 
-@overload(operand_forward, forceinline=False)
+@overload(operand_forward)
 def _operand_forward(params, options, work, first, n, dims, piece, pieces):
     form = form_of(params)
     if form is None:
@@ -185,7 +185,7 @@ def step_backward(params, options, tape, initial, work, dims, first, n):
     multiply_errors(params, options, work, first, n, dims, 0, 1)
 
 
-@njit
+@njit(forceinline=True)
 def multiply_errors(params, options, work, first, n, dims, piece, pieces):
     """For n rows, add Wᵀ δ to the error, for the gates of W that multiply h itself."""
     rows_times_panels(work.carry, 0, dims.state_row, work.delta, first * dims.row + layout(params).recurrent_first * dims.Hp,
@@ -214,7 +214,7 @@ def multiply_operand_error(params: Any, work: Any, first: Any, n: Any, dims: Any
     raise NotImplementedError
 
 
-@overload(multiply_operand_error, forceinline=False)
+@overload(multiply_operand_error)
 def _multiply_operand_error(params, work, first, n, dims, piece, pieces):
     form = form_of(params)
     if form is None:
@@ -244,7 +244,7 @@ def update_errors(params: Any, options: Any, tape: Any, initial: Any, work: Any,
     raise NotImplementedError
 
 
-@overload(update_errors, forceinline=False)
+@overload(update_errors)
 def _update_errors(params, options, tape, initial, work, first, n, dims, piece, pieces):
     form = form_of(params)
     if form is None:
@@ -277,7 +277,7 @@ def operand_backward(params: Any, tape: Any, initial: Any, work: Any, first: Any
     raise NotImplementedError
 
 
-@overload(operand_backward, forceinline=False)
+@overload(operand_backward)
 def _operand_backward(params, tape, initial, work, first, n, dims, piece, pieces):
     form = form_of(params)
     if form is None:

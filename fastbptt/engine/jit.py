@@ -39,16 +39,15 @@ def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False,
     return decorate if function is None else decorate(function)
 
 
-def overload(function: Callable[..., Any], *, allocates: bool = False, prefer_literal: bool = False,
-             forceinline: bool = True) -> Any:
-    """`numba.extending.overload` whose implementations are building blocks, as a rule inlined into what calls them."""
-    options = compiler.overload_options(_FLAGS, allocates=allocates, forceinline=forceinline)
+def overload(function: Callable[..., Any], *, allocates: bool = False, prefer_literal: bool = False) -> Any:
+    """`numba.extending.overload` whose implementations are building blocks, inlined into what calls them."""
+    options = compiler.overload_options(_FLAGS, allocates=allocates)
     return extending.overload(function, prefer_literal=prefer_literal, jit_options=options)
 
 
 def jitable(function: Callable[..., Any]) -> Any:
     """A plain Python function that building blocks may call too: Python plans by the same rules as the kernels."""
-    options = compiler.overload_options(_FLAGS, allocates=False, forceinline=True)
+    options = compiler.overload_options(_FLAGS, allocates=False)
     extending.overload(function, jit_options=options, strict=False)(lambda *args: function)
     return function
 

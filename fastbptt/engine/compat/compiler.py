@@ -134,9 +134,9 @@ def _without_literals(made: Any) -> Any:
     return made
 
 
-def overload_options(flags: dict[str, Any], *, allocates: bool, forceinline: bool) -> dict[str, Any]:
+def overload_options(flags: dict[str, Any], *, allocates: bool) -> dict[str, Any]:
     """Options with which the implementation of an overload is compiled: as a block."""
-    return {**flags, "pipeline_class": _BlockCompiler, "forceinline": forceinline, "_nrt": allocates}
+    return {**flags, "pipeline_class": _BlockCompiler, "forceinline": True, "_nrt": allocates}
 
 
 def kernel(f: Callable[..., Any], flags: dict[str, Any], folders: Folders | None, *,

@@ -53,12 +53,12 @@ def block(f: Callable[..., Any], flags: dict[str, Any], *, allocates: bool, pyth
     """
     if once or python:
         return dispatcher(f, inline="always" if once else "never", no_cfunc_wrapper=True, **flags, **_ALWAYS)
-    options = overload_options(flags, allocates=allocates, forceinline=forceinline)
+    options = overload_options(flags, allocates=allocates)
     extending.overload(f, jit_options=options, strict=False)(lambda *args: f)
     return f
 
 
-def overload_options(flags: dict[str, Any], *, allocates: bool, forceinline: bool) -> dict[str, Any]:
+def overload_options(flags: dict[str, Any], *, allocates: bool) -> dict[str, Any]:
     """Options with which the implementation of an overload is compiled: without the wrapper for those who take its address."""
     return {**flags, **_ALWAYS, "no_cfunc_wrapper": True}
 
