@@ -9,7 +9,7 @@ from ..engine.pool import limit_of
 from ..engine.primitives import maximum, minimum
 
 PASS_ROWS = 64       # rows that step back together: their errors stay in the first-level cache
-STEP_FLOPS = 1e5     # of the product of a step: less is not worth meeting at every step for (docs/performance.md)
+STEP_FLOPS = 3e5     # of the product of a step: less is not worth meeting at every step for (docs/performance.md)
 
 
 class Team(NamedTuple):
