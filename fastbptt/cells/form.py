@@ -134,3 +134,9 @@ def _block_gates(params):
         return None
     gates = form.layout.recurrent - (form.second_product is not None)
     return lambda params: gates
+
+
+@njit(forceinline=True)
+def has_second_product(params):
+    """Whether the cell has a second product, a compile-time constant."""
+    return block_gates(params) < layout(params).recurrent

@@ -10,7 +10,6 @@ from ..engine.pool import run_pieces
 from ..engine.primitives import maximum, minimum, zeros
 from ..engine.tuples import refer
 from .buffers import BackwardWork, Sums, measure
-from .form import block_gates, layout
 from .inputs import add_input_sum, gather_inputs, input_errors, input_gradients, input_panels, input_sum
 from .recurrent import add_state_sum, gather_states, state_gradients, state_panels, state_sum
 from .time_blocks import cut_rows, product_rows
@@ -45,7 +44,7 @@ class Products(NamedTuple):
 @njit(forceinline=True)
 def scratch_places(x, params, count, d):
     """Where in `work.scratch` the panels of the inputs begin and where ∂L/∂x; those of the states come first."""
-    inputs = count * state_panels(layout(params).recurrent, block_gates(params), d.Hp)
+    inputs = count * state_panels(params, d)
     return inputs, inputs + count * input_panels(x, params, d)[0]
 
 
@@ -53,7 +52,7 @@ def scratch_places(x, params, count, d):
 def scratch_row(x, params, d):
     """Floats of `work.scratch` for each row."""
     panels, errors = input_panels(x, params, d)
-    return state_panels(layout(params).recurrent, block_gates(params), d.Hp) + panels + errors
+    return state_panels(params, d) + panels + errors
 
 
 @njit

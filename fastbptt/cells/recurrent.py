@@ -6,11 +6,11 @@ from typing import Any
 from ..engine import simd
 from ..engine.columns import add_columns, load_columns, load_each
 from ..engine.gemm import columns_times_panels
-from ..engine.jit import jitable, njit, overload
+from ..engine.jit import njit, overload
 from ..engine.panels import add_row, panel_place, vectors_in
 from ..engine.tuples import field
 from .buffers import state_sum_size
-from .form import block_gates, extra_count, form_of, layout
+from .form import block_gates, extra_count, form_of, has_second_product, layout
 from .step import load_saved, old_states, states_of, unit_range
 
 
@@ -31,10 +31,10 @@ def state_sum(params, dims):
     return state_sum_size(layout(params).recurrent, extra_count(params), dims.Hp)
 
 
-@jitable
-def state_panels(recurrent, shared, Hp):
+@njit
+def state_panels(params, dims):
     """Floats for each row of what W's gates multiplied: h, and the operand of the second product if there is one."""
-    return (1 + recurrent - shared) * Hp
+    return 2 * dims.Hp if has_second_product(params) else dims.Hp
 
 
 @njit
@@ -51,7 +51,7 @@ def state_gradients(params, tape, initial, sums, work, count, dims, piece, piece
     vectors = vectors_in(Hp, sums)
     columns_times_panels(sums, 0, Hp, work.delta, lay.recurrent_first * Hp, dims.row, shared * Hp, count, work.scratch, 0,
                          vectors, piece, pieces)
-    if shared < lay.recurrent:
+    if has_second_product(params):
         columns_times_panels(sums, shared * Hp * Hp, Hp, work.delta, (lay.recurrent_first + shared) * Hp, dims.row, Hp, count,
                              work.scratch, count * Hp, vectors, piece, pieces)
     extra_gradients(params, tape, initial, sums, lay.recurrent * Hp * Hp, work, count, dims, piece, pieces)

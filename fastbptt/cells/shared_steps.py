@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..engine.jit import njit, overload
+from ..engine.jit import njit
 from ..engine.pool import run_pieces
 from .buffers import measure
-from .form import form_of
+from .form import has_second_product
 from .step import (
     multiply_errors,
     multiply_operand,
@@ -78,7 +78,7 @@ def _operand_errors(part, step):
 def _first_gate_errors(part, step):
     job = step.job
     operand_backward(job.params, job.tape, job.initial, step.work, step.first, step.n,
-          measure(job.params, job.tape, job.initial), part, step.parts)
+                     measure(job.params, job.tape, job.initial), part, step.parts)
 
 
 @njit
@@ -88,49 +88,13 @@ def _error_product(part, step):
                     measure(job.params, job.tape, job.initial), part, step.parts)
 
 
-def _second_product(params: Any, step: Any, parts: Any, pool: Any) -> None:
-    """Forward, the phases of a cell with a second product."""
-    raise NotImplementedError
-
-
-@overload(_second_product)
-def _second_product_of(params, step, parts, pool):
-    form = form_of(params)
-    if form is None:
-        return None
-    if form.second_product is None:
-        return lambda params, step, parts, pool: None
-
-    def phases(params, step, parts, pool):
-        run_pieces(_operands, step, parts, pool)
-        run_pieces(_second_products, step, parts, pool)
-    return phases
-
-
-def _second_product_back(params: Any, step: Any, parts: Any, pool: Any) -> None:
-    """Backward, the phases of a cell with a second product."""
-    raise NotImplementedError
-
-
-@overload(_second_product_back)
-def _second_product_back_of(params, step, parts, pool):
-    form = form_of(params)
-    if form is None:
-        return None
-    if form.second_product is None:
-        return lambda params, step, parts, pool: None
-
-    def phases(params, step, parts, pool):
-        run_pieces(_operand_errors, step, parts, pool)
-        run_pieces(_first_gate_errors, step, parts, pool)
-    return phases
-
-
 @njit
 def share_forward(step, pool):
     """`step_forward` on the threads of a pool."""
     run_pieces(_state_product, step, step.parts, pool)
-    _second_product(step.job.params, step, step.parts, pool)
+    if has_second_product(step.job.params):
+        run_pieces(_operands, step, step.parts, pool)
+        run_pieces(_second_products, step, step.parts, pool)
     run_pieces(_new_states, step, step.parts, pool)
 
 
@@ -138,5 +102,7 @@ def share_forward(step, pool):
 def share_backward(step, pool):
     """`step_backward` on the threads of a pool."""
     run_pieces(_gate_errors, step, step.parts, pool)
-    _second_product_back(step.job.params, step, step.parts, pool)
+    if has_second_product(step.job.params):
+        run_pieces(_operand_errors, step, step.parts, pool)
+        run_pieces(_first_gate_errors, step, step.parts, pool)
     run_pieces(_error_product, step, step.parts, pool)

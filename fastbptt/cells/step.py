@@ -10,7 +10,7 @@ from ..engine.gemm import rows_times_panels
 from ..engine.jit import njit, overload
 from ..engine.panels import vectors_in
 from ..engine.tuples import field
-from .form import block_gates, form_of, layout
+from .form import block_gates, form_of, has_second_product, layout
 
 # ---------------------------------------------------------------------------------------------- arrays of a cell
 
@@ -94,25 +94,14 @@ def multiply_state(params, work, first, n, dims, piece, pieces):
                       dims.H, work.weights, 0, vectors_in(block_gates(params) * dims.Hp, work.z), True, piece, pieces)
 
 
-def multiply_operand(params: Any, work: Any, first: Any, n: Any, dims: Any, piece: Any, pieces: Any) -> Any:
+@njit(forceinline=True)
+def multiply_operand(params, work, first, n, dims, piece, pieces):
     """For n rows of a cell with a second product, add it."""
-    raise NotImplementedError
-
-
-@overload(multiply_operand)
-def _multiply_operand(params, work, first, n, dims, piece, pieces):
-    form = form_of(params)
-    if form is None:
-        return None
-    if form.second_product is None:
-        return lambda params, work, first, n, dims, piece, pieces: None
-
-    def multiply(params, work, first, n, dims, piece, pieces):
-        lay, at = layout(params), first * dims.row
+    lay, at = layout(params), first * dims.row
+    if has_second_product(params):
         rows_times_panels(work.z, at + (lay.columns - 2) * dims.Hp, dims.row, work.z, at + (lay.columns - 1) * dims.Hp, dims.row,
                           n, dims.H, work.weights, dims.H * (lay.recurrent - 1) * dims.Hp, vectors_in(dims.Hp, work.z), True,
                           piece, pieces)
-    return multiply
 
 
 def update_states(params: Any, options: Any, tape: Any, work: Any, first: Any, n: Any, dims: Any, piece: Any, pieces: Any) -> Any:
@@ -209,25 +198,14 @@ def _adds_to_error(params, options):
     return lambda params, options: direct(options)
 
 
-def multiply_operand_error(params: Any, work: Any, first: Any, n: Any, dims: Any, piece: Any, pieces: Any) -> Any:
+@njit(forceinline=True)
+def multiply_operand_error(params, work, first, n, dims, piece, pieces):
     """For n rows of a cell with a second product, ∂L/∂operand."""
-    raise NotImplementedError
-
-
-@overload(multiply_operand_error)
-def _multiply_operand_error(params, work, first, n, dims, piece, pieces):
-    form = form_of(params)
-    if form is None:
-        return None
-    if form.second_product is None:
-        return lambda params, work, first, n, dims, piece, pieces: None
-
-    def multiply(params, work, first, n, dims, piece, pieces):
-        lay, at = layout(params), first * dims.row
+    lay, at = layout(params), first * dims.row
+    if has_second_product(params):
         rows_times_panels(work.delta, at + (lay.columns - 1) * dims.Hp, dims.row, work.delta, at + (lay.columns - 2) * dims.Hp,
                           dims.row, n, dims.Hp, work.weights, (lay.recurrent - 1) * dims.Hp * dims.Hp,
                           vectors_in(dims.Hp, work.delta), False, piece, pieces)
-    return multiply
 
 
 @njit(forceinline=True)

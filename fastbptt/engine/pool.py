@@ -45,10 +45,16 @@ def _worker(pool, number):
 
 
 @njit
+def _is_open(claims, number):
+    """Whether the job has a piece left, and takes this thread."""
+    return claims % PIECES < (claims // PIECES) % PIECES and number < claims // PIECES // PIECES
+
+
+@njit
 def _claim(pool, number):
     """The next piece of the job under way for this thread; −1: there is none, or the job takes fewer threads."""
     claims = read(pool + CLAIMS)
-    while claims % PIECES < (claims // PIECES) % PIECES and number < claims // PIECES // PIECES:
+    while _is_open(claims, number):
         if swap(pool + CLAIMS, claims, claims + 1):
             return claims % PIECES
         claims = read(pool + CLAIMS)
@@ -94,9 +100,8 @@ def _serve(pool, number):
         else:
             write(own + ASLEEP, 1)
             # Who publishes a job, or asks to stop, does so before looking whether we sleep: look once more.
-            claims = read(pool + CLAIMS)
-            work = claims % PIECES < (claims // PIECES) % PIECES and number < claims // PIECES // PIECES
-            if not (work or read(pool + STOP) != 0) or not swap(own + ASLEEP, 1, 0):
+            stays_awake = _is_open(read(pool + CLAIMS), number) or read(pool + STOP) != 0
+            if not stays_awake or not swap(own + ASLEEP, 1, 0):
                 acquire(read(pool + ACQUIRE), read(own + OWN_LOCK))
             spins = 0
 
