@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"fastbptt {__version__}, numba {numba.__version__}, numpy {np.__version__}, Python {platform.python_version()}")
     print(f"CPU             {platform.processor() or platform.machine()}, {' '.join(features) or 'baseline'}")
     print(f"vector width    {simd.BITS} bits: {simd.lane_count('float32')} float32 or {simd.lane_count('float64')} float64")
-    print(f"threads         {threads.get_num_threads()}, layer {numba.config.THREADING_LAYER}")
+    print(f"threads         {threads.get_num_threads()}")
     print(f"cache           {jit.CACHE_DIR or 'none can be written'}")
     if arguments.timing:
         _timing()
