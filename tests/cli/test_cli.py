@@ -119,7 +119,16 @@ def test_interrupted_busy_benchmark_leaves_no_process(tmp_path):
         (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
         error = process.communicate(timeout=60)[1]
         assert process.returncode == 130 and error.startswith("fastbptt: bench interrupted")
-        assert len(found) >= 3 and not any(Path(f"/proc/{pid}").exists() for pid in found)
+        assert len(found) >= 3
+
+        # A child of which the command did not know yet, as the signal came while it was started, ends by itself a little later.
+        def left():
+            return [pid for pid in found if Path(f"/proc/{pid}").exists()]
+
+        end = time.monotonic() + 20
+        while left() and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not left()
 
 
 @pytest.mark.slow
