@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..tree import first_array
 from .checkpoints import schedule_for
-from .execute import Execution, Run, Scan, scans_of
+from .execute import Execution, Scan, scans_of
 from .plan import FORWARD, Action, plan_backward, plan_checkpoints, plan_segments
 from .tape import CheckpointTape, StackTape, Tape
 from .truncation import FULL, Truncation
@@ -71,29 +71,29 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     given, params = params, check_params(cell, params)
     dtype = first_array(params).dtype
     x, steps = check_input(cell, x, dtype, lengths)
-    initial = check_state(cell, state, x.shape[1], dtype)
+    T, B = x.shape[:2]
+    initial = check_state(cell, state, B, dtype)
     seed = check_seed(cell, seed)
-    resets = check_resets(resets, x.shape[0], x.shape[1])
-    noise = check_noise(cell, noise, x.shape[0], x.shape[1], dtype)
-    resets, noise = NO_RESETS if resets is None else resets, NONE[dtype] if noise is None else noise
+    resets = NO_RESETS if resets is None else check_resets(resets, T, B)
+    noise = NONE[dtype] if noise is None else check_noise(cell, noise, T, B, dtype)
     batch = Batch(x, steps, longest_first(steps), resets, noise)
     scans = scans_of(cell, params, initial)
-    tape = (_forward(cell, scans, batch, initial, seed) if memory_budget is None else
+    tape = (_forward(cell, scans, batch, seed) if memory_budget is None else
             _forward_within(memory_budget, cell, scans, batch, initial, seed))
-    if all(scan.cell.mask is None for scan in scans):        # else W is a copy, which later changes do not reach
+    for scan in scans:
+        if scan.cell.mask is not None:      # then W is a copy, which later changes do not reach
+            break
+    else:
         tape.checked = given, scans
     return tape
 
 
-def _forward(cell: Any, scans: list[Scan], batch: Batch, initial: Any, seed: int | None) -> Tape:
+def _forward(cell: Any, scans: list[Scan], batch: Batch, seed: int | None) -> Tape:
     execution = Execution(cell, scans, batch, seed)
     execution.run([Action(FORWARD, 0, batch.x.shape[0])])
-    runs = execution.runs
     if cell.layers[0] is cell:
-        return Tape(cell, runs[0].arrays, batch, initial)
-    tapes = [Tape(scan.cell, run.arrays, run.batch, own)
-             for scan, run, own in zip(scans, runs, cell.flatten(initial), strict=True)]
-    return StackTape(cell, batch, tapes, execution.masks, execution.output())
+        return execution.runs[0]
+    return StackTape(cell, batch, execution.runs, execution.masks, execution.output())
 
 
 def _forward_within(memory_budget: int | str, cell: Any, scans: list[Scan], batch: Batch, initial: Any, seed: int | None) -> Tape:
@@ -175,8 +175,7 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
         actions: Any = plan_segments(cell, batch.lengths, tape.schedule, T)
     else:
         execution = Execution(cell, scans, batch)
-        execution.runs = [Run(scan.batch, scan.arrays) for scan in tape.scans]
-        execution.masks = tape.masks
+        execution.runs, execution.masks = tape.scans, tape.masks
         actions = plan_backward(cell, batch.lengths, T, truncation, clip > 0)
     execution.start_backward(dh, cell.flatten(dfinal), clip)
     execution.run(actions)

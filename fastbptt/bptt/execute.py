@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,17 +13,10 @@ from .directions import reverse_batch, reverse_sequences
 from .dropout import draw_mask, dropped
 from .kernels import empty_sums, kernels_of
 from .plan import BACKWARD, FORWARD, RESTORE, SAVE, Action
+from .tape import Tape
 
 NO_SUMS = {dtype: (np.empty((0, 0), dtype),) * 3 for dtype in NONE}
 DhFunction = Callable[[int, int, Array], Any]
-
-
-class Run(NamedTuple):
-    """What one scan over a segment read and wrote."""
-
-    batch: Batch
-    arrays: Any
-    """The cell's tape tuple."""
 
 
 class Scan:
@@ -31,37 +24,41 @@ class Scan:
 
     __slots__ = ("cell", "initial", "params", "reverse")
 
-    def __init__(self, cell: Any, reverse: bool, params: Any, initial: Any):
-        self.cell, self.reverse, self.initial = cell, reverse, tuple(initial)
-        self.params = tuple(cell.apply_mask(params))
+    def __init__(self, cell: Any, params: Any, initial: Any, reverse: bool = False):
+        self.cell, self.initial, self.reverse = cell, initial, reverse
+        self.params = tuple(params if cell.mask is None else cell.apply_mask(params))
 
     @property
     def dtype(self) -> Any:
         """That of all arrays."""
         return self.params[0].dtype
 
-    def forward(self, batch: Batch, arrays: Any) -> None:
+    def forward(self, batch: Batch, arrays: Any) -> Tape:
         """All steps of a batch into the arrays of a tape; where it is not the first segment, row 0 has the state before it."""
-        with pool_for(self.cell.row_flops * batch.x.shape[0] * len(batch.lengths)) as pool:
-            kernels_of(self.cell).forward(tuple(arrays), tuple(batch), self.initial, self.params, tuple(self.cell.options), pool)
+        cell = self.cell
+        with pool_for(cell.row_flops * batch.x.shape[0] * batch.lengths.size) as pool:
+            kernels_of(cell).forward(tuple(arrays), tuple(batch), tuple(self.initial), self.params, tuple(cell.options), pool)
+        return Tape(cell, arrays, batch, self.initial)
 
-    def backward(self, run: Run, passes: Passes, sums: Any, grads: Any, errors: Any, clip: float, whole: bool,
+    def backward(self, run: Tape, passes: Passes, sums: Any, grads: Any, errors: Any, clip: float, whole: bool,
                  last: bool) -> None:
         """All passes over a run: of the whole call, or of a segment, added to `sums`, and with the last one to the gradients."""
-        batch, options = run.batch, self.cell.options
-        if clip:
-            options = options._replace(clip=clip)
-        flops = 2 * self.cell.row_flops * batch.x.shape[0] * len(batch.lengths)
-        with pool_for(flops) as pool:
-            kernels_of(self.cell).backward(sums, grads, errors, tuple(run.arrays), tuple(batch), self.initial, self.params,
-                                           tuple(options), tuple(passes), (whole, last, pool))
+        cell, batch = self.cell, run.batch
+        options = cell.options._replace(clip=clip) if clip else cell.options
+        with pool_for(2 * cell.row_flops * batch.x.shape[0] * batch.lengths.size) as pool:
+            kernels_of(cell).backward(sums, grads, errors, tuple(run.arrays), tuple(batch), tuple(self.initial),
+                                      self.params, tuple(options), tuple(passes), (whole, last, pool))
 
 
 def scans_of(cell: Any, params: Any, initial: Any) -> list[Scan]:
     """The scans of a call: layer after layer, with two directions forward before reverse."""
-    ways = 2 if cell.bidirectional else 1
-    entries = zip(cell.scans, cell.flatten(params), cell.flatten(initial), strict=True)
-    return [Scan(own, k % ways == 1, part, state) for k, (own, part, state) in enumerate(entries)]
+    if cell.layers[0] is cell:
+        return [Scan(cell, params, initial)]
+    scans = [Scan(*entry) for entry in zip(cell.scans, cell.flatten(params), cell.flatten(initial), strict=True)]
+    if cell.bidirectional:
+        for scan in scans[1::2]:
+            scan.reverse = True
+    return scans
 
 
 class Execution:
@@ -72,12 +69,13 @@ class Execution:
         self.ways = 2 if cell.bidirectional else 1
         self.longest = longest
         """Steps of the longest segment, whose arrays serve one segment after the other; None: one segment, whose arrays stay."""
-        self.buffers = [] if longest is None else [
-            scan.cell.empty_tape(longest, len(batch.lengths), scan.dtype) for scan in scans]
-        self.states: list[Any] = [scan.initial for scan in scans]
-        self.checkpoints: list[Any] = []
-        self.runs: list[Run] = []
+        self.runs: list[Tape] = []
+        """What every scan read and wrote in the segment under way."""
         self.masks: list[Array | None] = []
+        if longest is not None:
+            self.buffers = [scan.cell.empty_tape(longest, batch.lengths.size, scan.dtype) for scan in scans]
+            self.states: list[Any] = [scan.initial for scan in scans]
+            self.checkpoints: list[Any] = []
 
     def run(self, actions: Iterable[Action]) -> None:
         """The loop over a plan."""
@@ -106,7 +104,7 @@ class Execution:
         """Room for the steps of a segment, whose first state is the current one."""
         scan = self.scans[k]
         if self.longest is None:
-            return scan.cell.empty_tape(steps, len(self.batch.lengths), scan.dtype)
+            return scan.cell.empty_tape(steps, self.batch.lengths.size, scan.dtype)
         states = len(scan.initial)
         arrays = scan.cell.tape_type(*[a[:steps + (i < states)] if a.size else a for i, a in enumerate(self.buffers[k])])
         for saved, first in zip(arrays, self.states[k], strict=False):
@@ -117,9 +115,7 @@ class Execution:
         cell, inputs, last = self.cell, self._segment(start, stop), len(self.scans) - 1
         self.runs, self.masks = [], []
         for k, scan in enumerate(self.scans):
-            run = Run(reverse_batch(inputs) if scan.reverse else inputs, self._arrays(k, stop - start))
-            scan.forward(run.batch, run.arrays)
-            self.runs.append(run)
+            self.runs.append(scan.forward(reverse_batch(inputs) if scan.reverse else inputs, self._arrays(k, stop - start)))
             if k < last and k % self.ways == self.ways - 1:      # the layer is complete, and not the last
                 h = self.output()
                 mask = draw_mask(cell, self.seed, k // self.ways, h.shape, start)
@@ -197,9 +193,9 @@ class Execution:
     def gradients(self) -> Grads:
         """What the BACKWARD actions added up to."""
         params, states = [], []
-        for scan, dparams, dstate in zip(self.scans, self.dparams, self.dstate, strict=True):
-            cell = scan.cell
+        for k, scan in enumerate(self.scans):
+            cell, dparams = scan.cell, self.dparams[k]
             cell.mask_gradient(dparams[1])
             params.append(cell.params_type(*dparams))
-            states.append(cell.state_type(*dstate))
+            states.append(cell.state_type(*self.dstate[k]))
         return Grads(self.cell.per_layer(params), self.dx if self.dx.size else None, self.cell.per_layer(states))

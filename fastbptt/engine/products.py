@@ -98,15 +98,15 @@ def _shards(rows: int, most: int) -> int:
     return power_of_two(max(1, min(most, rows // (2 * BLOCK))))
 
 
-def _pool_for(products: int, shards: int) -> pool_for:
-    """The pool for so many multiplications in so many pieces."""
-    return pool_for(2.0 * products if shards > 1 and products >= WORTH_SHARING else 0.0)
+def _flops(products: int, shards: int) -> float:
+    """What `pool_for` is asked for: so many multiplications in so many pieces."""
+    return 2.0 * products if shards > 1 and products >= WORTH_SHARING else 0.0
 
 
 def times(A: Array, B: Array) -> Array:
     """A (N, K) B (K, M), both of one float dtype and C-contiguous."""
     shards = _shards(A.shape[0], MAX_SHARDS)
-    with _pool_for(A.size * B.shape[1], shards) as pool:
+    with pool_for(_flops(A.size * B.shape[1], shards)) as pool:
         C: Array = _rows_product(canonical(A, A.dtype), canonical(B, B.dtype), shards, pool)
     return C if C.shape[1] == B.shape[1] else np.ascontiguousarray(C[:, :B.shape[1]])
 
@@ -116,6 +116,6 @@ def over_rows(A: Array, B: Array) -> Array:
     M, shards = A.shape[1], _shards(A.shape[0], SUMS)
     if M % 4:
         A = np.concatenate([A, np.zeros((A.shape[0], -M % 4), A.dtype)], axis=1)
-    with _pool_for(A.size * B.shape[1], shards) as pool:
+    with pool_for(_flops(A.size * B.shape[1], shards)) as pool:
         C: Array = _columns_product(canonical(A, A.dtype), canonical(B, B.dtype), shards, pool)
     return np.ascontiguousarray(C[:M, :B.shape[1]])

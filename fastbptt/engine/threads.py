@@ -32,23 +32,13 @@ class _Number(threading.local):
 _number = _Number()
 
 
-class pool_for:  # noqa: N801  (used like a function)
-    """With this, the pool for a call of so much work, by its address; 0 where the calling thread does all.
-
-    >>> with pool_for(flops=1e9) as pool:
-    ...     pass
-    """
+class _Turn:
+    """With it, the address of the pool, which works for no other call until the end; 0: the calling thread does all."""
 
     __slots__ = ("_pool",)
 
-    def __init__(self, flops: float):
-        self._pool = 0
-        if flops < SMALL_FLOPS or _number.allowed == 1:
-            return
-        if _entered.acquire(blocking=False):
-            self._pool = pool.address(_number.allowed)
-            if not self._pool:
-                _entered.release()
+    def __init__(self, pool: int):
+        self._pool = pool
 
     def __enter__(self) -> int:
         return self._pool
@@ -56,6 +46,24 @@ class pool_for:  # noqa: N801  (used like a function)
     def __exit__(self, *error: Any) -> None:
         if self._pool:
             _entered.release()
+
+
+_ALONE = _Turn(0)
+
+
+def pool_for(flops: float) -> _Turn:
+    """With this, the pool for a call of so much work, by its address; 0 where the calling thread does all.
+
+    >>> with pool_for(flops=1e9) as pool:
+    ...     pass
+    """
+    if flops < SMALL_FLOPS or _number.allowed == 1 or not _entered.acquire(blocking=False):
+        return _ALONE
+    address = pool.address(_number.allowed)
+    if address:
+        return _Turn(address)
+    _entered.release()
+    return _ALONE
 
 
 def _forget() -> None:

@@ -62,10 +62,8 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
     return x, steps
 
 
-def check_resets(resets: Any, T: int, B: int) -> np.ndarray[Any, Any] | None:
-    """(T, B) truth values; None: none."""
-    if resets is None:
-        return None
+def check_resets(resets: Any, T: int, B: int) -> np.ndarray[Any, Any]:
+    """(T, B) truth values."""
     array = read_array("resets", resets, f"expected booleans ({T}, {B})")
     if array.dtype != BOOL:
         raise TypeError(f"resets: expected booleans ({T}, {B}), got {array.dtype}; {conversion('resets', resets, 'bool')}")
@@ -74,10 +72,8 @@ def check_resets(resets: Any, T: int, B: int) -> np.ndarray[Any, Any] | None:
     return canonical(array, BOOL)
 
 
-def check_noise(cell: Any, noise: Any, T: int, B: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
-    """(T, B, H) real, for a cell that has a single pre-activation; None: none."""
-    if noise is None:
-        return None
+def check_noise(cell: Any, noise: Any, T: int, B: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """(T, B, H) real, for a cell that has a single pre-activation."""
     if is_stack(cell) or cell.gates != 1:
         raise ValueError(f"noise: expected None for {cell}; only RNN adds noise to its pre-activations")
     return check_array("noise", noise, (T, B, cell.hidden_size), dtype, cell)

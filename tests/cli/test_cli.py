@@ -122,13 +122,10 @@ def test_interrupted_busy_benchmark_leaves_no_process(tmp_path):
         assert len(found) >= 3
 
         # A child of which the command did not know yet, as the signal came while it was started, ends by itself a little later.
-        def left():
-            return [pid for pid in found if Path(f"/proc/{pid}").exists()]
-
         end = time.monotonic() + 20
-        while left() and time.monotonic() < end:
+        while (left := [pid for pid in found if Path(f"/proc/{pid}").exists()]) and time.monotonic() < end:
             time.sleep(0.02)
-        assert not left()
+        assert not left
 
 
 @pytest.mark.slow
