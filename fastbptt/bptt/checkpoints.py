@@ -28,14 +28,14 @@ class Schedule(NamedTuple):
 
     segment: int
     """Steps of a segment, S."""
-    fan: int
+    branching: int
     """Parts into which each level divides its steps, n."""
     levels: int
 
     @property
     def stretch(self) -> int:
         """Steps between the checkpoints that a forward call stores."""
-        return int(self.segment * self.fan ** (self.levels - 1))
+        return int(self.segment * self.branching ** (self.levels - 1))
 
 
 def schedule_for(cell: Any, params: list[Any], batch: Batch, memory_budget: Any) -> Schedule:
@@ -95,12 +95,12 @@ def plan_schedule(T: int, unit: int, budget: int, per_step: int, per_state: int,
         segment = min(units, -(-T // unit)) * unit
         while segment >= unit:
             segments = -(-T // segment)
-            fan = max(1, round(segments ** (1 / levels)))
-            while fan ** levels < segments:
-                fan += 1
-            need = fixed + segment * per_step + levels * fan * per_state
+            branching = max(1, round(segments ** (1 / levels)))
+            while branching ** levels < segments:
+                branching += 1
+            need = fixed + segment * per_step + levels * branching * per_state
             if need <= budget:
-                return Schedule(segment, fan, levels)
+                return Schedule(segment, branching, levels)
             least = min(least, need)
             segment -= max(unit, segment // 16 // unit * unit)
         if -(-T // unit) <= 2 ** levels:     # more levels store no fewer states

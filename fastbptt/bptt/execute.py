@@ -66,7 +66,7 @@ class Execution:
 
     def __init__(self, cell: Any, scans: list[Scan], batch: Batch, seed: int | None = None, longest: int | None = None):
         self.cell, self.scans, self.batch, self.seed = cell, scans, batch, seed
-        self.ways = 2 if cell.bidirectional else 1
+        self.directions = 2 if cell.bidirectional else 1
         self.longest = longest
         """Steps of the longest segment, whose arrays serve one segment after the other; None: one segment, whose arrays stay."""
         self.runs: list[Tape] = []
@@ -116,9 +116,9 @@ class Execution:
         self.runs, self.masks = [], []
         for k, scan in enumerate(self.scans):
             self.runs.append(scan.forward(reverse_batch(inputs) if scan.reverse else inputs, self._arrays(k, stop - start)))
-            if k < last and k % self.ways == self.ways - 1:      # the layer is complete, and not the last
+            if k < last and k % self.directions == self.directions - 1:      # the layer is complete, and not the last
                 h = self.output()
-                mask = draw_mask(cell, self.seed, k // self.ways, h.shape, start)
+                mask = draw_mask(cell, self.seed, k // self.directions, h.shape, start)
                 self.masks.append(mask)
                 inputs = inputs._replace(x=dropped(cell, h, mask))
         self.masks.append(None)
@@ -128,8 +128,8 @@ class Execution:
 
     def output(self) -> Array:
         """h of the last layer that ran, (T, B, H), with two directions (T, B, 2H)."""
-        h: Array = self.runs[-self.ways].arrays[0][1:]
-        if self.ways == 1:
+        h: Array = self.runs[-self.directions].arrays[0][1:]
+        if self.directions == 1:
             return h
         return np.concatenate([h, reverse_sequences(self.runs[-1].arrays[0][1:], self.batch.lengths)], axis=2)
 
@@ -154,16 +154,16 @@ class Execution:
         return check_array("dh", self.dh(start, stop, h), h.shape, self.scans[0].dtype, self.cell)
 
     def _backward(self, action: Action) -> None:
-        start, stop, cell, ways = action.start, action.stop, self.cell, self.ways
+        start, stop, cell, directions = action.start, action.stop, self.cell, self.directions
         first, last = stop == self.batch.x.shape[0], start == 0
         error = self._error(start, stop)
         for i in reversed(range(len(self.masks))):
             error = dropped(cell, error, self.masks[i])
             if i > 0:
-                dx = np.zeros(self.runs[i * ways].batch.x.shape, error.dtype)
+                dx = np.zeros(self.runs[i * directions].batch.x.shape, error.dtype)
             else:
                 dx = self.dx if first and last or not self.dx.size else self.dx[start:stop]
-            if ways == 1:
+            if directions == 1:
                 self._scan_back(i, action.passes[i], dx, error, first, last)
             else:
                 self._layer_back(i, action.passes, dx, error, first, last)

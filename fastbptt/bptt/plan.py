@@ -80,7 +80,7 @@ def _back(cell: Any, lengths: Array, schedule: Schedule, start: int, stop: int, 
         yield Action(FORWARD, start, stop)
         yield full_back(cell, lengths, start, stop)
         return
-    size = schedule.segment * schedule.fan ** (level - 1)
+    size = schedule.segment * schedule.branching ** (level - 1)
     parts = list(range(start, stop, size))
     for at in parts[:-1]:
         yield Action(SAVE)

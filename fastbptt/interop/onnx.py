@@ -49,7 +49,7 @@ class Node(NamedTuple):
 
     op: str
     attributes: dict[str, Any]
-    ways: tuple[bool, ...]
+    directions: tuple[bool, ...]
     """For every direction whether it is the reverse one."""
     inputs: dict[str, Array]
 
@@ -94,7 +94,7 @@ def run_node(node: Any, inputs: Sequence[Any]) -> tuple[Array | None, ...]:
     lengths = given["sequence_lens"]
     valid = (np.arange(len(X))[:, None] < lengths)[..., None]
     outputs, finals = [], []
-    for d, (reverse, (cell, params)) in enumerate(zip(read.ways, _cells(read), strict=True)):
+    for d, (reverse, (cell, params)) in enumerate(zip(read.directions, _cells(read), strict=True)):
         states = [given[name][d] if name in given else np.zeros((X.shape[1], cell.hidden_size), X.dtype)
                   for name in ("initial_h", "initial_c")[:len(cell.state_type._fields)]]
         tape = forward(cell, params, reverse_sequences(X, lengths) if reverse else X, cell.state_type(*states), lengths)
@@ -149,7 +149,7 @@ def _read(node: Any, inputs: Sequence[Any]) -> Node:
     if op not in CELLS or domain not in ("", "ai.onnx"):
         raise ValueError(f"node: expected one of {', '.join(CELLS)}, got {op}{domain and ' of the domain ' + domain}")
     attributes = _attributes(op, node.attribute)
-    ways = DIRECTIONS[attributes.get("direction", "forward")]
+    directions = DIRECTIONS[attributes.get("direction", "forward")]
     arrays = _named(node, inputs)
     first = as_array("X", arrays["X"], f"expected (T, B, I) for {op}")
     dtype = check_dtype("X", first.dtype.newbyteorder("="))
@@ -158,9 +158,9 @@ def _read(node: Any, inputs: Sequence[Any]) -> Node:
             if name in arrays and (array := as_array(name, arrays[name], f"expected three axes for {op}")).ndim == 3:
                 arrays[name] = np.swapaxes(array, 0, 1)
     lengths = as_array("sequence_lens", arrays.pop("sequence_lens"), "expected (B,)") if "sequence_lens" in arrays else None
-    checked = _check_arrays(op, arrays, len(ways), attributes.get("hidden_size"), dtype)
+    checked = _check_arrays(op, arrays, len(directions), attributes.get("hidden_size"), dtype)
     T, B = checked["X"].shape[:2]
-    return Node(op, attributes, ways, {**checked, "sequence_lens": check_lengths(lengths, T, B, "sequence_lens")})
+    return Node(op, attributes, directions, {**checked, "sequence_lens": check_lengths(lengths, T, B, "sequence_lens")})
 
 
 def _named(node: Any, inputs: Any) -> dict[str, Any]:
@@ -231,8 +231,8 @@ def _attributes(op: str, given: Any) -> dict[str, Any]:
 def _activations(node: Node) -> list[tuple[str, ...]]:
     """The activations of every direction, by our names."""
     default = GATED.get(node.op, ("tanh",))
-    names = node.attributes.get("activations", list(default) * len(node.ways))
-    if len(names) != len(default) * len(node.ways):
+    names = node.attributes.get("activations", list(default) * len(node.directions))
+    if len(names) != len(default) * len(node.directions):
         raise ValueError(f"activations: expected {len(default)} for each direction of {node.op}, got {names}")
     given = {number: list(node.attributes.get(f"activation_{number}", [])) for number in ("alpha", "beta")}
     ours = [_activation(name, names, given) for name in names]

@@ -210,8 +210,8 @@ def _parts(cell: Any) -> list[tuple[str, Any]]:
     first = cell.layers[0]
     if any(type(part) is not type(first) or replace(part, input_size=first.input_size) != first for part in cell.layers[1:]):
         raise ValueError(f"cell: expected layers of one kind and one hidden_size, as PyTorch's modules have, got {cell}")
-    ways = ("", "_reverse") if cell.bidirectional else ("",)
-    return [(f"_l{i}{way}", part) for i, part in enumerate(cell.layers) for way in ways]
+    endings = ("", "_reverse") if cell.bidirectional else ("",)
+    return [(f"_l{i}{ending}", part) for i, part in enumerate(cell.layers) for ending in endings]
 
 
 def _params_of(cell: Any, entries: dict[str, Array]) -> Any:

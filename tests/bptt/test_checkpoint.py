@@ -174,7 +174,7 @@ def test_many_levels_have_the_same_bits():
     budget = least_budget(lambda budget: fb.forward(cell, params, x, state, memory_budget=budget))
     small = fb.forward(cell, params, x, state, memory_budget=budget)
     assert small.schedule.levels > 1
-    assert len(small.checkpoints) <= small.schedule.fan and small.schedule.stretch >= 3000 / small.schedule.fan
+    assert len(small.checkpoints) <= small.schedule.branching and small.schedule.stretch >= 3000 / small.schedule.branching
     assert_same_bits(fb.backward(cell, params, small, dh), fb.backward(cell, params, tape, dh))
 
 
@@ -182,8 +182,8 @@ def test_levels_follow_from_the_budget():
     one = plan_schedule(100_000, 100, 10**7, 1000, 100, 0)
     assert one.levels == 1 and 9000 <= one.segment < 10_000
     deep = plan_schedule(100_000, 100, 102_000, 1000, 100, 0)
-    assert deep.levels > 1 and deep.segment == 100 and 100 * deep.fan ** deep.levels >= 100_000
-    assert deep.levels * deep.fan * 100 + 100 * 1000 <= 102_000
+    assert deep.levels > 1 and deep.segment == 100 and 100 * deep.branching ** deep.levels >= 100_000
+    assert deep.levels * deep.branching * 100 + 100 * 1000 <= 102_000
     with pytest.raises(ValueError, match="memory_budget: expected at least 10[0-9]{4} bytes"):
         plan_schedule(100_000, 100, 100_000, 1000, 100, 0)
 
