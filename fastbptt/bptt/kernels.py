@@ -58,7 +58,7 @@ def _kernels_of(tape_type: type, state_type: type, params_type: type) -> Kernels
             parts = Sums(sums[0], sums[1], sums[2])      # by value, as `scan_backward` has them: one compiled version for both
             scan_segment(parts, dx, sent, saved, given, first, weights, chosen, way, pool)
             if last:
-                add_sums(found, parts, saved, given, first)
+                add_sums(found, parts, saved, given, first, pool)
 
     return Kernels(forward_kernel, backward_kernel)
 

@@ -167,7 +167,7 @@ def step_back(begin, n, t, lag, m, work, sums, job, d):
 def scan_segment(sums, dx, errors, tape, batch, initial, params, options, passes, pool):
     """`scan_backward` without its last sum: `sums`, from `empty_sums`, may accumulate segments of the steps, last first."""
     d = measure(params, tape, initial)
-    panels = backward_panels(batch, params, d)
+    panels = backward_panels(batch, params, d, pool)
     overlap = empty_overlap(passes, dx, d)
     team = team_of(passes.shards, d, pool) if passes.full else Team(1, 0)
     pass_through(errors.incoming, errors.outgoing, batch, d)
@@ -192,6 +192,6 @@ def scan_backward(grads, errors, tape, batch, initial, params, options, passes, 
     pool : int
         As for `scan_forward`.
     """
-    sums = empty_sums(passes, batch, params, initial, measure(params, tape, initial))
+    sums = empty_sums(passes, batch, params, initial, measure(params, tape, initial), pool)
     scan_segment(sums, grads.x, errors, tape, batch, initial, params, options, passes, pool)
-    add_sums(grads, sums, tape, batch, initial)
+    add_sums(grads, sums, tape, batch, initial, pool)

@@ -180,7 +180,7 @@ def scan_forward(tape, batch, initial, params, options, pool=0):
         From `fastbptt.engine.threads.pool_for`; by default the calling thread does all.
     """
     d = measure(params, tape, initial)
-    panels = forward_panels(batch, params, d)
+    panels = forward_panels(batch, params, d, pool)
     shards = shard_count(d.B, longest_of(batch), layout(params).input_columns, d.I, d.H)
     team = team_of(shards, d, pool)
     run_pieces(forward_shard, Forward(shards, team, panels, tape, batch, initial, params, options), shards,

@@ -7,10 +7,11 @@ from ..engine import simd
 from ..engine.jit import njit
 from ..engine.panels import add_row, copy_row
 from ..engine.pool import run_pieces
-from ..engine.primitives import maximum, minimum, zeros
+from ..engine.primitives import empty, maximum, minimum, zeros
 from ..engine.tuples import refer
 from .buffers import BackwardWork, Sums, measure
 from .inputs import add_input_sum, gather_inputs, input_errors, input_gradients, input_panels, input_sum
+from .packing import sharing_of
 from .recurrent import add_state_sum, gather_states, state_gradients, state_panels, state_sum
 from .time_blocks import cut_rows, product_rows
 
@@ -118,22 +119,52 @@ def summed_products(first, last, total, overlap, targets, shard, work, job, d):
 
 
 @njit(allocates=True, once=True)
-def empty_sums(passes, batch, params, initial, d):
+def empty_sums(passes, batch, params, initial, d, pool):
     """Zero sums of every shard."""
-    shards = passes.shards
+    shards, dtype = passes.shards, params.U.dtype
     resets = len(initial) * d.B * d.H if batch.resets.size > 0 else 0
-    return Sums(zeros((shards, input_sum(batch.x, params, d)), params.U.dtype),
-                zeros((shards, state_sum(params, d)), params.U.dtype), zeros((shards, resets), params.U.dtype))
+    sums = Sums(empty((shards, input_sum(batch.x, params, d)), dtype), empty((shards, state_sum(params, d)), dtype),
+                empty((shards, resets), dtype))
+    run_pieces(_clear, sums, shards, sharing_of(sums.inputs.size + sums.state.size, pool)[1])
+    return sums
 
 
 @njit
-def add_sums(grads, sums, tape, batch, initial):
+def _clear(shard, sums):
+    """The sums of one shard become zero."""
+    own = shard_sums(sums, shard)
+    for array in (own.inputs, own.state, own.initial):
+        for i in range(array.size):
+            array[i] = 0
+
+
+class Addition(NamedTuple):
+    """What the pieces of `add_sums` share."""
+
+    grads: Any
+    sums: Any
+    tape: Any
+    batch: Any
+    initial: Any
+    pieces: int
+
+
+@njit
+def add_sums(grads, sums, tape, batch, initial, pool):
     """Add the sums of all shards to the gradients, in order."""
-    d = measure(grads.params, tape, initial)
+    pieces, threads = sharing_of(sums.inputs.size + sums.state.size, pool)
+    run_pieces(_add, Addition(grads, sums, tape, batch, initial, pieces), pieces, threads)
+
+
+@njit
+def _add(piece, job):
+    """One piece of the units of every gate."""
+    grads, sums, x = job.grads, job.sums, job.batch.x
+    d = measure(grads.params, job.tape, job.initial)
     for s in range(sums.inputs.shape[0]):
-        add_input_sum(batch.x, grads.params, sums.inputs[s], d)
-        add_state_sum(grads.params, sums.state[s], d)
-        if batch.resets.size > 0:
+        add_input_sum(x, grads.params, sums.inputs[s], d, piece, job.pieces)
+        add_state_sum(grads.params, sums.state[s], d, piece, job.pieces)
+        if piece == 0 and sums.initial.size > 0:
             for k in range(len(grads.state)):
                 add_row(simd.flat(grads.state[k]), 0, sums.initial[s], k * d.B * d.H, d.B * d.H)
 

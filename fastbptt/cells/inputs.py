@@ -162,32 +162,32 @@ def _input_errors(x, dx, rows, weights, params, out, work, count, dims, piece, p
     return dense
 
 
-def add_input_sum(x, dparams, sums, dims):
-    """Add a shard's sums to dU and db."""
+def add_input_sum(x, dparams, sums, dims, piece, pieces):
+    """Add a shard's sums to dU and db, for one piece of the units."""
     raise NotImplementedError
 
 
 @overload(add_input_sum)
-def _add_input_sum(x, dparams, sums, dims):
+def _add_input_sum(x, dparams, sums, dims, piece, pieces):
     if is_ids(x):
-        def scattered(x, dparams, sums, dims):
+        def scattered(x, dparams, sums, dims, piece, pieces):
             lay = layout(dparams)
             width = lay.input_columns * dims.Hp
             for p in range(lay.input_columns):
                 g = (p + lay.first_gate) % lay.input_columns
-                for j in range(dims.H):
+                for j in range(dims.H * piece // pieces, dims.H * (piece + 1) // pieces):
                     for i in range(dims.I):
                         dparams.U[g * dims.H + j, i] += sums[i * width + p * dims.Hp + j]
                     dparams.b[g * dims.H + j] += sums[dims.I * width + p * dims.Hp + j]
         return scattered
 
-    def dense(x, dparams, sums, dims):
+    def dense(x, dparams, sums, dims, piece, pieces):
         lay = layout(dparams)
         width = padded(dims.I + 1, sums)
         flat = simd.flat(dparams.U)
         for p in range(lay.input_columns):
             g = (p + lay.first_gate) % lay.input_columns
-            for j in range(dims.H):
+            for j in range(dims.H * piece // pieces, dims.H * (piece + 1) // pieces):
                 row = (p * dims.Hp + j) * width
                 add_row(flat, (g * dims.H + j) * dims.I, sums, row, dims.I)
                 dparams.b[g * dims.H + j] += sums[row + dims.I]

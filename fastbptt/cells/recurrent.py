@@ -113,13 +113,14 @@ def _extra_gradients(params, tape, initial, sums, at, work, count, dims, piece, 
 
 
 @njit
-def add_state_sum(dparams, sums, dims):
-    """Add a shard's sums to the gradients."""
+def add_state_sum(dparams, sums, dims, piece, pieces):
+    """Add a shard's sums to the gradients, for one piece of the units."""
     gates, dW = layout(dparams).recurrent, simd.flat(dparams.W)
     for g in range(gates):
-        for j in range(dims.H):
+        for j in range(dims.H * piece // pieces, dims.H * (piece + 1) // pieces):
             add_row(dW, (g * dims.H + j) * dims.H, sums, (g * dims.Hp + j) * dims.Hp, dims.H)
-    add_extra(dparams, sums, gates * dims.Hp * dims.Hp, dims)
+    if piece == 0:
+        add_extra(dparams, sums, gates * dims.Hp * dims.Hp, dims)
 
 
 def add_extra(dparams: Any, sums: Any, at: Any, dims: Any) -> Any:

@@ -44,13 +44,14 @@ def panel_place(column, K, vectors, arr):
 
 
 @njit
-def pack_transposed(out, at, K, vectors, first, W, row0, rows, cols):
+def pack_transposed(out, at, K, vectors, first, W, row0, rows, cols, piece=0, pieces=1):
     """Panel columns first … first+rows-1 of k = 0 … cols-1 become W[row0 + r, k], then zeros up to padded(rows).
 
-    W is flat, of `cols` columns; `first` is the start of a vector.
+    W is flat, of `cols` columns; `first` is the start of a vector. Of `pieces` cuts by columns one.
     """
     n_lanes = simd.lanes(out)
-    for r in range(0, padded(rows, out), n_lanes):
+    own = vectors_in(padded(rows, out), out)
+    for r in range(own * piece // pieces * n_lanes, own * (piece + 1) // pieces * n_lanes, n_lanes):
         place, step = panel_place(first + r, K, vectors, out)
         for k in range(0, cols, n_lanes):
             simd.store_transposed(out, at + place + k * step, step, W, (row0 + r) * cols + k, cols, rows - r,
@@ -58,10 +59,10 @@ def pack_transposed(out, at, K, vectors, first, W, row0, rows, cols):
 
 
 @njit
-def pack_rows(out, at, K, k0, W, row0, rows, last, cols, vectors):
-    """Panel rows k0 … k0+rows-1 become W[row0 + r, :cols], rows k0+rows … k0+last-1 zeros (W flat)."""
+def pack_rows(out, at, K, k0, W, row0, rows, last, cols, vectors, piece=0, pieces=1):
+    """Panel rows k0 … k0+rows-1 become W[row0 + r, :cols], rows k0+rows … k0+last-1 zeros (W flat); of `pieces` one."""
     n_lanes = simd.lanes(out)
-    for v in range(vectors):
+    for v in range(vectors * piece // pieces, vectors * (piece + 1) // pieces):
         place, step = panel_place(v * n_lanes, K, vectors, out)
         j = v * n_lanes
         place += at + k0 * step

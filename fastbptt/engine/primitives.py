@@ -11,6 +11,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, lower_builtin, overload, type_callable
 
+from . import heap  # noqa: F401   (what these functions allocate is freed with the call)
 from .compat import PLAIN, arrays
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -80,3 +81,20 @@ def test_wrong_width_is_refused():
     env = {**os.environ, "FASTBPTT_SIMD_BITS": "64"}
     done = subprocess.run([sys.executable, "-c", "import fastbptt"], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and "FASTBPTT_SIMD_BITS: expected 128, 256 or 512" in done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other rules")
+def test_large_calls_use_memory_again():
+    """From the third call on, no page has to be asked for anew."""
+    code = """if True:
+        import resource
+        import numpy as np, fastbptt as fb
+        cell = fb.LSTM(300, 640)
+        params, x, dh = cell.init(seed=0), np.ones((4, 16, 300), np.float32), np.ones((4, 16, 640), np.float32)
+        for _ in range(6):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            fb.backward(cell, params, fb.forward(cell, params, x), dh)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and int(done.stdout) < 200, done.stdout + done.stderr
