@@ -242,6 +242,7 @@ TABLES = {
     "speeds": Table(README, lambda: speeds_markdown(runs()[0]), short=True, files=True),
     "cpus": Table(PERFORMANCE, lambda: cpus_markdown(runs()), short=True, files=True),
     "roofline": Table(PERFORMANCE, roofline_table, short=True, bare=True),
+    "cores": Table(PERFORMANCE, table_of("benchmarks.cores"), short=True, bare=True),
     "busy": Table(PERFORMANCE, lambda: read_busy(BUSY).markdown(), measure_busy, short=True, files=True),
     "demo": Table(PERFORMANCE, demo_table, bare=True),
     "suites": Table(CORRECTNESS, suites_table),
