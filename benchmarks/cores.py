@@ -104,7 +104,8 @@ def main() -> int:
         found = [f"{1e6 * model.seconds(taken[0], shards, T, step, cores) / T:.3g}" for cores in CORES]
         W = 4 * cell.gates * H * H / 1024
         rows.append([f"{name} T={T} B={B} I={I} H={H}", f"{shards}", f"{W:.4g}", *(f"{1e6 * s / T:.3g}" for s in taken), *found])
-    head = ["µs a step, forward + backward", "shards", "W, KiB", "measured: 1", f"measured: {threads}", *(f"model: {n}" for n in CORES)]
+    figures = ["measured: 1", f"measured: {threads}", *(f"model: {n}" for n in CORES)]
+    head = ["µs a step, forward + backward", "shards", "W, KiB", *figures]
     print(markdown(head, rows))
     constants = f"{1e9 * model.region:.0f} ns", f"{1e9 * model.claim:.0f} ns", f"{1e6 * empty:.0f} µs"
     print(f"\nA region of two threads {constants[0]}, each further thread {constants[1]}; two empty calls {constants[2]}.")

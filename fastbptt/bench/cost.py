@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bptt.passes import forget_plans
+from ..bptt.plan import forget_plans
 from .cases import Case
 from .peers import OursSide, checked_setup
 

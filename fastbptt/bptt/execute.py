@@ -138,13 +138,15 @@ class Execution:
     def start_backward(self, dh: Array | DhFunction, dfinal: list[Any], clip: float) -> None:
         """What the BACKWARD actions of a call share."""
         x, dtype = self.batch.x, self.scans[0].dtype
-        self.dh, self.clip = dh, clip
-        self.dfinal = [tuple(state) for state in dfinal]
+        self.dh, self.clip, self.dfinal = dh, clip, dfinal
         self.carry: list[Any] = [None] * len(self.scans)
         self.sums: list[Any] = [None] * len(self.scans)
         self.dx = np.zeros((0, 0, 0) if x.ndim == 2 else x.shape, dtype)
-        self.dparams = [tuple([np.zeros(a.shape, dtype) for a in scan.params]) for scan in self.scans]
-        self.dstate = [tuple([np.zeros(a.shape, dtype) for a in scan.initial]) for scan in self.scans]
+        self.dparams, self.dstate = [], []
+        for scan in self.scans:
+            cell = scan.cell
+            self.dparams.append(cell.params_type(*[np.zeros(a.shape, dtype) for a in scan.params]))
+            self.dstate.append(cell.state_type(*[np.zeros(a.shape, dtype) for a in scan.initial]))
 
     def _error(self, start: int, stop: int) -> Array:
         """dh of the steps of a segment."""
@@ -185,17 +187,14 @@ class Execution:
         whole = first and last
         if first:
             self.sums[k] = NO_SUMS[scan.dtype] if whole else empty_sums(scan.cell, run.batch, passes, scan.dtype)
-        outgoing = self.dstate[k] if last else tuple([np.zeros_like(a) for a in scan.initial])
-        errors = (dh, self.dfinal[k] if first else self.carry[k], outgoing)
-        scan.backward(run, passes, self.sums[k], (self.dparams[k], dx, self.dstate[k]), errors, self.clip, whole, last)
+        dstate = tuple(self.dstate[k])
+        outgoing = dstate if last else tuple([np.zeros_like(a) for a in dstate])
+        errors = (dh, tuple(self.dfinal[k]) if first else self.carry[k], outgoing)
+        scan.backward(run, passes, self.sums[k], (tuple(self.dparams[k]), dx, dstate), errors, self.clip, whole, last)
         self.carry[k] = outgoing
 
     def gradients(self) -> Grads:
         """What the BACKWARD actions added up to."""
-        params, states = [], []
-        for k, scan in enumerate(self.scans):
-            cell, dparams = scan.cell, self.dparams[k]
-            cell.mask_gradient(dparams[1])
-            params.append(cell.params_type(*dparams))
-            states.append(cell.state_type(*self.dstate[k]))
-        return Grads(self.cell.per_layer(params), self.dx if self.dx.size else None, self.cell.per_layer(states))
+        for scan, dparams in zip(self.scans, self.dparams, strict=True):
+            scan.cell.mask_gradient(dparams.W)
+        return Grads(self.cell.per_layer(self.dparams), self.dx if self.dx.size else None, self.cell.per_layer(self.dstate))

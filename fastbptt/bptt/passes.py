@@ -99,8 +99,8 @@ def plan_passes(lengths: Array, T: int, truncation: Truncation, sizes: Sizes, se
     return plan(lengths.tobytes(), start, T, truncation.horizon, truncation.stride, sizes, separate)
 
 
-def forget_plans() -> None:
-    """Empty the cache of plans."""
+def forget_passes() -> None:
+    """Empty the cache of passes."""
     _planned.cache_clear()
 
 

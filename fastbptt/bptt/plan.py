@@ -7,12 +7,15 @@ that compute states again come between those that go back (`checkpoints.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..arrays import Array, Passes
 from ..errors import check_one_direction
 from .checkpoints import Schedule
-from .passes import joint_passes, plan_passes
+from .passes import Sizes, forget_passes, joint_passes, plan_passes
 from .truncation import FULL, Truncation
 
 SAVE = "save"
@@ -35,10 +38,16 @@ class Action(NamedTuple):
     """Of a BACKWARD action, for every scan."""
 
 
+@lru_cache(maxsize=16)
+def _full_back(lengths: bytes, start: int, stop: int, sizes: tuple[Sizes, ...]) -> Action:
+    """`full_back`, cached by what it depends on."""
+    steps = np.frombuffer(lengths, np.int64)
+    return Action(BACKWARD, start, stop, [plan_passes(steps, stop - start, FULL, own, start=start) for own in sizes])
+
+
 def full_back(cell: Any, lengths: Array, start: int, stop: int) -> Action:
     """Full BPTT of one segment."""
-    return Action(BACKWARD, start, stop, [plan_passes(lengths, stop - start, FULL, own.sizes, start=start)
-                                          for own in cell.scans])
+    return _full_back(lengths.tobytes(), start, stop, cell.scan_sizes)
 
 
 def plan_backward(cell: Any, lengths: Array, T: int, truncation: Truncation, clipped: bool) -> list[Action]:
@@ -53,6 +62,12 @@ def plan_backward(cell: Any, lengths: Array, T: int, truncation: Truncation, cli
         sizes = [layer.sizes for layer in layers]
         return [Action(BACKWARD, 0, T, passes) for passes in joint_passes(lengths, truncation, sizes, clipped)]
     return [Action(BACKWARD, 0, T, [plan_passes(lengths, T, truncation, layer.sizes, clipped) for layer in layers])]
+
+
+def forget_plans() -> None:
+    """Empty the caches of plans and of their passes."""
+    _full_back.cache_clear()
+    forget_passes()
 
 
 def plan_checkpoints(schedule: Schedule, T: int) -> Iterator[Action]:

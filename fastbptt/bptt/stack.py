@@ -103,6 +103,11 @@ class Stack:
         """The cell of every scan of a call: layer by layer, with two directions forward before reverse."""
         return tuple(cell for cell in self.cells for _ in range(1 + self.bidirectional))
 
+    @cached_property
+    def scan_sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """The sizes of the cell of every scan."""
+        return tuple(cell.sizes for cell in self.scans)
+
     @property
     def parts(self) -> list[tuple[str, Any]]:
         """(prefix of names, such as "0." or "0.reverse.", cell) for every layer and direction."""

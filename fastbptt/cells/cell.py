@@ -54,6 +54,11 @@ class Cell:
         """Gates, I and H: what decides how a call is cut."""
         return self.gates, self.input_size, self.hidden_size
 
+    @cached_property
+    def scan_sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """The sizes of the cell of every scan."""
+        return (self.sizes,)
+
     @property
     def layers(self) -> tuple[Any, ...]:
         """The cell of every layer."""

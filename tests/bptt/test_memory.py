@@ -8,7 +8,7 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 import fastbptt as fb
-from fastbptt.bptt.passes import forget_plans
+from fastbptt.bptt.plan import forget_plans
 from fastbptt.engine.partition import most_shards
 
 FORMS = {"full": None, "chunks": fb.Truncation.chunks(16), "window": fb.Truncation(16), "mixture": fb.Truncation(16, 4)}
