@@ -27,6 +27,7 @@ from .estimators import (
 )
 from .files import FileError, check_file_numbers, check_regular, printable
 from .loops import (
+    BATCH_KEYS,
     check_batch_keys,
     check_factor,
     check_finite_logits,
@@ -53,6 +54,7 @@ from .tapes import (
     check_truncation,
     refuse_budget,
 )
+from .tasks import check_periods, check_rate
 from .training import check_carried, check_output_params, check_pairs, check_targets, check_weights
 from .values import (
     check_choice,
@@ -69,6 +71,7 @@ from .values import (
 )
 
 __all__ = [
+    "BATCH_KEYS",
     "FileError",
     "as_array",
     "check_array",
@@ -109,7 +112,9 @@ __all__ = [
     "check_output_params",
     "check_pairs",
     "check_params",
+    "check_periods",
     "check_positive",
+    "check_rate",
     "check_regular",
     "check_resets",
     "check_sample_weight",
