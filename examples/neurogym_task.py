@@ -3,7 +3,7 @@
     pip install neurogym torch
     python examples/neurogym_task.py --task DelayMatchSample-v0
 
-An environment makes trials of different lengths: observations (T, I), and the right action at each step, which is 0 (fixate) until
+An environment makes trials of different lengths: observations (T, I), and the right action at each step, which is 0 (fixate) till
 the animal has to answer. A batch is some trials side by side, padded. A trial counts as right if the action at its last step is.
 
 M. Molano-Mazón et al., "NeuroGym: an open resource for developing and sharing neuroscience tasks", PsyArXiv, 2022.
