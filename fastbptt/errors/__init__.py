@@ -14,6 +14,7 @@ from .cells import (
     check_weights_fit,
 )
 from .estimators import (
+    check_cell_options,
     check_classes_given,
     check_held_out,
     check_known_classes,
@@ -24,6 +25,7 @@ from .estimators import (
     check_training,
     check_variables,
     check_y_given,
+    refuse_masked,
 )
 from .files import FileError, check_file_numbers, check_regular, printable
 from .loops import (
@@ -79,6 +81,7 @@ __all__ = [
     "check_budget",
     "check_budget_possible",
     "check_carried",
+    "check_cell_options",
     "check_cells",
     "check_choice",
     "check_classes_given",
@@ -145,5 +148,6 @@ __all__ = [
     "refuse_batch",
     "refuse_budget",
     "refuse_gradient",
+    "refuse_masked",
     "shape_text",
 ]

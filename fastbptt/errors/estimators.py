@@ -11,6 +11,13 @@ from .values import check_choice, check_fraction, check_integer, check_number, c
 Array = np.ndarray[Any, Any]
 
 
+def refuse_masked(name: str, value: Any) -> None:
+    """A mask would be lost on the way to an array."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected (n, T, I), (n, T) or a list of sequences, got a masked array; pass plain numbers, and "
+                        "sequences of unequal lengths as a list")
+
+
 def check_sequence_array(name: str, array: Array) -> Array:
     """(n, T, I) with a step and a variable at least; (n, T) has one variable."""
     if array.ndim > 3 or array.size == 0:
@@ -47,7 +54,8 @@ def check_sample_weight(sample_weight: Any, n: int) -> Array:
     """(n,) finite factors from 0 in float64, one above 0 at least; ones by default."""
     if sample_weight is None:
         return np.ones(n)
-    weights = np.asarray(as_array("sample_weight", sample_weight, f"expected ({n},)"), np.float64)
+    given = np.asarray(sample_weight, np.int64) if getattr(sample_weight, "dtype", None) == np.dtype(bool) else sample_weight
+    weights = np.asarray(as_array("sample_weight", given, f"expected ({n},)"), np.float64)
     if weights.shape != (n,):
         raise ValueError(f"sample_weight: expected ({n},), one for each sequence, got {shape_text(weights.shape)}")
     if not np.isfinite(weights).all() or weights.min() < 0:
@@ -99,9 +107,15 @@ def check_training(settings: dict[str, Any], cells: tuple[str, ...]) -> None:
     if check_number("tol", settings["tol"]) < 0:
         raise ValueError(f"tol: expected a number from 0, got {settings['tol']}")
     check_dropout(settings["dropout"], settings["num_layers"])
-    options = settings["cell_options"]
+
+
+def check_cell_options(options: Any, cell: str, known: list[str]) -> dict[str, Any]:
+    """Options of a cell by their names, None for none."""
     if options is not None and not isinstance(options, dict):
         raise TypeError(f"cell_options: expected a dict of options of the cell or None, got {type(options).__name__}")
+    if unknown := [name for name in options or {} if name not in known]:
+        raise ValueError(f"cell_options: expected options of {cell!r}, {', '.join(known)}, got {unknown[0]!r}")
+    return options or {}
 
 
 def check_held_out(n: int, held: int) -> int:

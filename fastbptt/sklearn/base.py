@@ -1,6 +1,7 @@
 """What the estimators share: their parameters, and training through `fastbptt.fit`."""
 from __future__ import annotations
 
+from dataclasses import fields
 from itertools import chain
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..arrays import Array
 from ..bptt.stack import Stack
 from ..bptt.truncation import Truncation
 from ..cells import CELLS
-from ..errors import check_no_early_stopping, check_sample_weight, check_training, check_y_given
+from ..errors import check_cell_options, check_no_early_stopping, check_sample_weight, check_training, check_y_given
 from ..training.fit import fit
 from ..training.model import ModelParams, SequenceModel
 from ..training.optim import Adam
@@ -134,7 +135,9 @@ class SequenceEstimator(BaseEstimator):
 
     def _cell(self, inputs: int) -> Any:
         """The cell, or the stack of layers."""
-        kind, options = CELL_NAMES[self.cell], self.cell_options or {}
+        kind = CELL_NAMES[self.cell]
+        known = [option.name for option in fields(kind) if option.name not in ("input_size", "hidden_size")]
+        options = check_cell_options(self.cell_options, self.cell, known)
         first = kind(inputs, self.hidden_size, **options)
         if self.num_layers == 1 and not self.bidirectional:
             return first

@@ -9,7 +9,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from ..arrays import Array
-from ..errors import check_sequence_array, check_sequences_finite, check_variables
+from ..errors import check_sequence_array, check_sequences_finite, check_variables, refuse_masked
 from ..training.sequences import common_dtype, pad, read_sequences
 
 FLOATS = (np.float64, np.float32)       # the first is what integers become
@@ -43,6 +43,7 @@ def read_X(estimator: Any, X: Any, reset: bool) -> Sequences:
     A table (n, T) has T features, as everywhere in scikit-learn, so another T is refused; nested lists of numbers are one if they
     are equally long. A list of arrays and (n, T, I) have I, whatever their lengths.
     """
+    refuse_masked("X", X)
     listed = _as_list(X)
     if listed is not None:
         sequences = _ragged(listed)

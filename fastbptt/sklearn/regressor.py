@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
 
@@ -50,7 +51,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         return tags
 
     def _read_y(self, y: Any, dtype: Any, reset: bool, classes: Any = None) -> Array:
-        targets: Array = check_array(y, dtype=dtype, ensure_2d=False, input_name="y", estimator=self)
+        with np.errstate(over="ignore", invalid="ignore"):      # what float32 does not hold becomes Inf, which is refused
+            targets: Array = check_array(y, dtype=dtype, ensure_2d=False, input_name="y", estimator=self)
         if reset:
             self._flat = targets.ndim == 1
         return targets.reshape(len(targets), -1)

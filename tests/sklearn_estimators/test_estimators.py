@@ -145,6 +145,7 @@ def test_weights():
     assert same(none, regressor(batch_size=7).fit(X3[weights > 0], SUMS[weights > 0]))
     assert same(regressor().fit(X3, SUMS, np.full(40, 1e308)), regressor().fit(X3, SUMS))
     assert not same(none, regressor(batch_size=7).fit(X3, SUMS))
+    assert same(none, regressor(batch_size=7).fit(X3, SUMS, weights > 0))
 
 
 @pytest.mark.parametrize("option", [
@@ -262,7 +263,10 @@ WRONG_X = [
 ]
 WRONG = [
     ({"cell": "os"}, ValueError, "cell: expected one of 'rnn', 'gru', 'lstm', got 'os'"),
-    ({"cell_options": 3}, TypeError, "cell_options: expected a dict"), ({"num_layers": 0}, ValueError, "num_layers: expected"),
+    ({"cell_options": 3}, TypeError, "cell_options: expected a dict"),
+    ({"cell_options": {"peephole": True}}, ValueError, "cell_options: expected options of 'rnn', activation, .* got 'peephole'"),
+    ({"cell_options": {"input_size": 3}}, ValueError, "got 'input_size'"),
+    ({"num_layers": 0}, ValueError, "num_layers: expected"),
     ({"dropout": 0.5}, ValueError, "dropout: expected 0 for one layer"), ({"hidden_size": 0}, ValueError, "hidden_size"),
     ({"batch_size": 1.5}, TypeError, "batch_size: expected"), ({"max_iter": 0}, ValueError, "max_iter: expected"),
     ({"learning_rate": 0}, ValueError, "lr: expected"), ({"tol": -1}, ValueError, "tol: expected"),
@@ -311,6 +315,10 @@ def test_wrong_calls():
         classifier().fit(X3, NAMES).partial_fit(X3, NAMES[1:])
     with pytest.raises(ValueError, match=r"y: expected \(40, 1\), got \(40, 2\)"):
         regressor().fit(X3, SUMS).partial_fit(X3, np.stack([SUMS, SUMS], axis=1))
+    with pytest.raises(TypeError, match="X: expected .* got a masked array"):
+        regressor().fit(np.ma.masked_less(X3, 0), SUMS)
+    with pytest.raises(ValueError, match="Input y contains infinity or a value too large"):
+        regressor().fit(X3.astype(np.float32), SUMS * 1e300)
     with pytest.raises(ValueError, match="Unknown label type"):
         classifier().fit(X3, SUMS)
 
