@@ -12,7 +12,8 @@ from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
 from fastbptt.sklearn import SequenceClassifier, SequenceRegressor  # noqa: E402
 
-SMALL = {"cell": "rnn", "hidden_size": 8, "max_iter": 25, "learning_rate": 0.02}
+SMALL = [SequenceClassifier("rnn", 8, max_iter=15, learning_rate=0.05),
+         SequenceRegressor("rnn", 8, max_iter=25, learning_rate=0.02)]
 REQUIRE_PEERS = os.environ.get("FASTBPTT_REQUIRE_PEERS") == "1"
 
 
@@ -27,9 +28,9 @@ def check(estimator, monkeypatch):
     assert all("pandas" in reason for reason in skipped.values()) and not (REQUIRE_PEERS and skipped), skipped
 
 
-@pytest.mark.parametrize("kind", [SequenceClassifier, SequenceRegressor])
-def test_a_small_network_passes(kind, monkeypatch):
-    check(kind(**SMALL), monkeypatch)
+@pytest.mark.parametrize("estimator", SMALL, ids=["classifier", "regressor"])
+def test_a_small_network_passes(estimator, monkeypatch):
+    check(estimator, monkeypatch)
 
 
 @pytest.mark.slow
