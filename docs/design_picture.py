@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 ROOMS = [
     ("commands/  runs/  bench/  demo/", "command line"),
-    ("interop/  torch/", "weights and nodes of others; PyTorch modules"),
-    ("flow/   training/", "gradients as data; trained models"),
+    ("interop/  torch/  sklearn/", "weights of others; modules; estimators"),
+    ("flow/   training/   tasks/", "gradients as data; trained models"),
     ("bptt/", "through time, for any cell"),
     ("cells/", "one file per cell; the scans"),
     ("engine/", "how loops get fast; knows no cell"),

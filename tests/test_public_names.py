@@ -28,6 +28,6 @@ def test_every_listed_name_is_there(name):
     assert getattr(fb, name) is not None
 
 
-@pytest.mark.parametrize("name", ["keras", "onnx", "torch"])
+@pytest.mark.parametrize("name", ["keras", "onnx", "safetensors", "torch"])
 def test_those_of_interop(name):
     assert name in dir(fb.interop)

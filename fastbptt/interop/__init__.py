@@ -1,5 +1,5 @@
-"""Weights from and to other libraries. No module needs the library that it is named after."""
+"""Weights from and to other libraries. Only `safetensors` needs the library that it is named after."""
 
-from . import keras, onnx, torch
+from . import keras, onnx, safetensors, torch
 
-__all__ = ["keras", "onnx", "torch"]
+__all__ = ["keras", "onnx", "safetensors", "torch"]

@@ -8,14 +8,19 @@ import numpy as np
 
 from ..arrays import Array
 from ..bptt.api import forward
-from ..errors import as_array, check_batch_keys, check_lengths, check_time_axis, refuse_batch
+from ..errors import BATCH_KEYS, as_array, check_batch_keys, check_lengths, check_time_axis, refuse_batch
 from ..tree import leaves
 from .model import ModelParams, SequenceModel
 from .quiet import quiet
 
 
 def read_batch(model: SequenceModel, batch: Any, number: int, batch_first: bool) -> dict[str, Any]:
-    """Arguments of `SequenceModel.loss_and_grad`, time-major, from a pair (x, y), a triple (x, y, lengths) or a mapping."""
+    """Arguments of `SequenceModel.loss_and_grad`, time-major, from a pair (x, y), a triple (x, y, lengths) or a mapping.
+
+    A NamedTuple whose fields have the names of these arguments, such as a `fastbptt.tasks.TaskBatch`, is read as a mapping.
+    """
+    if set(getattr(batch, "_fields", ("",))) <= set(BATCH_KEYS):
+        batch = batch._asdict()
     if isinstance(batch, Mapping):
         arguments = check_batch_keys(dict(batch), number)
     elif isinstance(batch, tuple | list) and len(batch) in (2, 3):

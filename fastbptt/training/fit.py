@@ -68,7 +68,7 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     model, params : SequenceModel, ModelParams
     batches : Stream, or iterable of pairs (x, y), triples (x, y, lengths) or mappings
         `fastbptt.stream(…)`; or arguments of `model.loss_and_grad`, by place or by name: {"x": …, "y": …} and optionally
-        lengths, state, weights, reduction, seed.
+        lengths, state, weights, reduction, seed. A NamedTuple of such names, as those of `fastbptt.tasks`, is read by name.
     optimizer : SGD or Adam
     opt_state : optional
         From an earlier call, to go on where it stopped.

@@ -49,8 +49,8 @@ def pad(sequences: Iterable[Any], max_len: int | None = None, value: float = 0) 
     >>> fb.pad([[[0.5, 1.0], [1.5, 2.0]], [[2.5, 3.0]]])[0].shape
     (2, 2, 2)
     """
-    arrays = _sequences(sequences)
-    dtype = _common_dtype(arrays)
+    arrays = read_sequences(sequences)
+    dtype = common_dtype(arrays)
     if dtype.kind == "i":
         if check_integer("value", value, INT64.min, "pass an integer, as the sequences are") > INT64.max:
             raise ValueError(f"value: expected an integer of at most {INT64.max}, got {value}")
@@ -65,24 +65,24 @@ def pad(sequences: Iterable[Any], max_len: int | None = None, value: float = 0) 
     return padded, lengths
 
 
-def _sequences(sequences: Any) -> list[Array]:
-    """Every sequence as an array (T_i,) or (T_i, I) of numbers, all of one I."""
+def read_sequences(sequences: Any, name: str = "sequences") -> list[Array]:
+    """Every sequence as an array (T_i,) or (T_i, I) of numbers, all of one I; `name` is that of the argument, for messages."""
     if not isinstance(sequences, Iterable):
-        raise TypeError(f"sequences: expected a list of sequences, got {type(sequences).__name__}")
+        raise TypeError(f"{name}: expected a list of sequences, got {type(sequences).__name__}")
     expected = "expected a sequence (T,) or (T, I) of numbers"
-    arrays = [as_array(f"sequences[{i}]", s, expected, "every step must have as many numbers") for i, s in enumerate(sequences)]
+    arrays = [as_array(f"{name}[{i}]", s, expected, "every step must have as many numbers") for i, s in enumerate(sequences)]
     if not arrays or any(a.size == 0 for a in arrays):
-        raise ValueError("sequences: expected at least one sequence and none of length 0; leave empty ones out")
+        raise ValueError(f"{name}: expected at least one sequence and none of length 0; leave empty ones out")
     for i, a in enumerate(arrays):
         if a.ndim not in (1, 2):
-            raise ValueError(f"sequences[{i}]: {expected}, got {shape_text(a.shape)}; pass a list of sequences, one for each")
+            raise ValueError(f"{name}[{i}]: {expected}, got {shape_text(a.shape)}; pass a list of sequences, one for each")
         if a.ndim != arrays[0].ndim or a.shape[1:] != arrays[0].shape[1:]:
-            raise ValueError(f"sequences[{i}]: expected {shape_text(('T', *arrays[0].shape[1:]))} as the first, "
+            raise ValueError(f"{name}[{i}]: expected {shape_text(('T', *arrays[0].shape[1:]))} as the first, "
                              f"got {shape_text(a.shape)}")
     return arrays
 
 
-def _common_dtype(arrays: list[Array]) -> np.dtype[Any]:
+def common_dtype(arrays: list[Array]) -> np.dtype[Any]:
     """int64 of integers alone; else the widest of the real ones."""
     real = {a.dtype.newbyteorder("=") for a in arrays if a.dtype.kind == "f"}
     if real:

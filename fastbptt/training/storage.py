@@ -1,4 +1,4 @@
-"""Weights on disk: npz without pickle, checked before it is read, replaced in one piece."""
+"""Weights on disk: npz or safetensors, without pickle, checked before they are read, replaced in one piece."""
 from __future__ import annotations
 
 import base64
@@ -18,6 +18,7 @@ from ..tree import leaves
 from .model import ModelParams, SequenceModel
 from .npz import LARGEST_JSON, Npz, open_npz, write_npz
 from .readout import ReadoutParams
+from .safetensors import Safetensors, is_safetensors, open_safetensors, write_safetensors
 from .sequences import Vocabulary
 
 FORMAT, VERSION = "fastbptt-model", 1
@@ -36,13 +37,13 @@ class SavedModel(NamedTuple):
 
 def save_model(path: str | os.PathLike[str], model: SequenceModel, params: ModelParams,
                vocabulary: Vocabulary | None = None) -> None:
-    """Write a model and its parameters to an npz file, under its final name only when it is complete.
+    """Write a model and its parameters to a file, under its final name only when it is complete.
 
     Parameters
     ----------
     path : path
-        Replaced if it exists, where a symbolic link leads if it is one; written beside it first, so that a full disk leaves the
-        old file as it was.
+        A safetensors file if it ends in ".safetensors" (the extra `interop`), else an npz file. Replaced if it exists, where a
+        symbolic link leads if it is one; written beside it first, so that a full disk leaves the old file as it was.
     model : SequenceModel
     params : ModelParams
         Of this model: what `load_model` would refuse is not written.
@@ -53,6 +54,8 @@ def save_model(path: str | os.PathLike[str], model: SequenceModel, params: Model
     ------
     TypeError, ValueError
         If the parameters or the vocabulary are not those of the model, or the path is that of a pipe or a device.
+    ImportError
+        If the path ends in ".safetensors" and that library is not installed.
     OSError
         If the folder cannot be written or the disk is full.
 
@@ -73,11 +76,16 @@ def save_model(path: str | os.PathLike[str], model: SequenceModel, params: Model
               "output_size": model.output_size, "loss": model.loss_name, "mode": model.mode, "characters": characters.size}
     cell: dict[str, Any] = {f"cell.{name}": array for name, array in zip(model.cell.shapes, leaves(params.cell), strict=True)}
     readout = {f"readout.{name}": array for name, array in params.readout._asdict().items()}
-    raw = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    arrays = {**cell, **readout, **({VOCABULARY: characters} if characters.size else {})}
+    text = json.dumps(header)
+    raw = np.frombuffer(text.encode(), np.uint8)
     if raw.size > LARGEST_JSON:
         raise ValueError(f"model: expected masks and signs that are packed into {LARGEST_JSON:,} bytes, got {raw.size:,}; "
                          "save the weights by numpy.savez")
-    write_npz(path, {HEADER: raw, **cell, **readout, **({VOCABULARY: characters} if characters.size else {})})
+    if is_safetensors(path):
+        write_safetensors(path, arrays, text)
+    else:
+        write_npz(path, {HEADER: raw, **arrays})
 
 
 def _check_vocabulary(model: SequenceModel, vocabulary: Any) -> None:
@@ -90,7 +98,7 @@ def _check_vocabulary(model: SequenceModel, vocabulary: Any) -> None:
 
 
 def load_model(path: str | os.PathLike[str]) -> SavedModel:
-    """The model, the parameters and the vocabulary of a file that `save_model` wrote.
+    """The model, the parameters and the vocabulary of a file that `save_model` wrote: ".safetensors", else npz.
 
     Names, shapes and dtypes are read from the headers and compared with the model's before any array is allocated.
 
@@ -98,10 +106,13 @@ def load_model(path: str | os.PathLike[str]) -> SavedModel:
     ------
     FileError
         A ValueError: the file is truncated, of another format or a newer version, or its arrays are not those of its model.
+    ImportError
+        If the path ends in ".safetensors" and that library is not installed.
     OSError
         If the file cannot be opened.
     """
-    with open_npz(path, "a model that fastbptt saved") as archive:
+    wanted = "a model that fastbptt saved"
+    with open_safetensors(path, wanted) if is_safetensors(path) else open_npz(path, wanted) as archive:
         return _read(archive)
 
 
@@ -144,7 +155,7 @@ def _built(described: dict[str, Any], arrays: bool, known: dict[str, Any] = BUIL
     return known[name](**{**options, **{key: _option(value, cell.hidden_size) for key, value in packed.items()}})
 
 
-def _read(archive: Npz) -> SavedModel:
+def _read(archive: Npz | Safetensors) -> SavedModel:
     header = _read_header(archive)
     cell = _built(header, arrays=False)
     output_size, characters = header["output_size"], header["characters"]
@@ -160,11 +171,11 @@ def _read(archive: Npz) -> SavedModel:
     return SavedModel(model, ModelParams(params, ReadoutParams(arrays["readout.V"], arrays["readout.c"])), vocabulary)
 
 
-def _check_shapes(archive: Npz, shapes: dict[str, tuple[int, ...]], characters: Any) -> None:
+def _check_shapes(archive: Npz | Safetensors, shapes: dict[str, tuple[int, ...]], characters: Any) -> None:
     """Refuse arrays of other names, shapes or dtypes by their headers alone."""
-    expected, found = {HEADER, *shapes} | ({VOCABULARY} if characters else set()), set(archive.members)
+    expected, found = {*shapes} | ({VOCABULARY} if characters else set()), {*archive.members} - {HEADER}
     if found != expected:
-        wanted, given = (", ".join(sorted(names - {HEADER})) for names in (expected, found))
+        wanted, given = (", ".join(sorted(names)) for names in (expected, found))
         raise FileError(f"expected the arrays {wanted}, got {printable(given)}")
     dtypes = set()
     for name, shape in shapes.items():
@@ -174,11 +185,12 @@ def _check_shapes(archive: Npz, shapes: dict[str, tuple[int, ...]], characters: 
         dtypes.add(member.dtype)
     if len(dtypes) > 1:
         raise FileError(f"expected arrays of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
-    if characters and archive.members[VOCABULARY][1:3] != ((characters,), np.dtype(np.uint32)):
+    codes = archive.members[VOCABULARY] if characters else None
+    if codes is not None and (codes.shape, codes.dtype) != ((characters,), np.dtype(np.uint32)):
         raise FileError(f"{VOCABULARY}: expected {characters} code points as uint32, got something else")
 
 
-def _read_header(archive: Npz) -> dict[str, Any]:
+def _read_header(archive: Npz | Safetensors) -> dict[str, Any]:
     header = archive.read_json(HEADER)
     if header.get("format") != FORMAT:
         raise FileError(f"expected the format {FORMAT!r}, got a file of something else")

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ DOCS, README = ROOT / "docs", ROOT / "README.md"
 PAIR = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 FIGURES = 0.02      # of a printed number: its last digit differs from one kind of processor to another
+EXTRAS = pytest.mark.skipif(not all(map(find_spec, ("sklearn", "safetensors"))), reason="needs scikit-learn and safetensors")
 
 
 def same(said: str, promised: str) -> bool:
@@ -23,6 +25,17 @@ def same(said: str, promised: str) -> bool:
         return False
     pairs = zip(map(float, NUMBER.findall(said)), map(float, NUMBER.findall(promised)), strict=True)
     return all(a == pytest.approx(b, rel=FIGURES) for a, b in pairs)
+
+
+TASK = re.compile(r"^\| `(\w+)` \| .* \| ([\d.]+) \| ([\d.]*) ?\|$", re.MULTILINE)
+
+
+def test_the_table_of_tasks_says_what_their_docstrings_say():
+    rows = TASK.findall((DOCS / "estimators-and-tasks.md").read_text(encoding="utf-8"))
+    assert sorted(name for name, _, _ in rows) == sorted(set(fb.tasks.__all__) - {"TaskBatch"})
+    for name, loss, accuracy in rows:
+        text = " ".join(getattr(fb.tasks, name).__doc__.split())
+        assert f"Chance level: a loss of {loss}" in text and f"an accuracy of {accuracy}" * bool(accuracy) in text
 
 
 @pytest.mark.parametrize("said, promised, equal", [
@@ -34,7 +47,7 @@ def test_comparison_of_figures(said, promised, equal):
 
 @pytest.mark.parametrize("page, least", [
     ("../README.md", 1), ("vanishing-gradient.md", 10), ("truncation-bias.md", 1), ("long-sequences.md", 1),
-    ("when-something-goes-wrong.md", 1)])
+    ("when-something-goes-wrong.md", 1), pytest.param("estimators-and-tasks.md", 5, marks=EXTRAS)])
 def test_a_page_says_what_its_code_prints(page, least):
     blocks = PAIR.findall((DOCS / page).read_text(encoding="utf-8"))
     assert len(blocks) >= least
