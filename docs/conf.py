@@ -42,6 +42,9 @@ autosummary_imported_members = True
 autosummary_ignore_module_all = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"          # numpydoc's sections say them
+autodoc_default_options = {"exclude-members": ", ".join([       # what a room says to the next, and its users to nobody
+    "candidate", "checked", "direction", "direction_type", "flatten", "gates", "groups", "layers", "masks", "memory_bias", "options",
+    "params_of", "parts", "per_layer", "scans", "tape_type"])}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 if importlib.util.find_spec("torch") is None:       # the pages of fastbptt.torch come from its docstrings alone

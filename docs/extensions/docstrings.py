@@ -40,8 +40,15 @@ def as_rst(lines: list[str]) -> list[str]:
             if not before.startswith("    ") and not before.endswith("::"):
                 made += ["::", ""]
         is_code = line.lstrip().startswith((">>>", "...")) or "``" in line or (i < end and indented)
-        made.append(line if is_code else re.sub(r"(?<!\\)\|", r"\\|", line))
+        made.append(line if is_code else as_text(line))
     return made
+
+
+def as_text(line: str) -> str:
+    """A line of text: its bars are no substitutions, `names` may touch other characters, and "T." begins no list."""
+    line = re.sub(r"(?<!\\)\|", r"\\|", line)
+    line = re.sub(r"([^\s(\[{'\"-]?)(`[^`]+`)", lambda pair: "\\ ".join(filter(None, pair.groups())), line)
+    return re.sub(r"^(\w)\.$", r"\\\1.", line)
 
 
 def process(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
