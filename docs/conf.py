@@ -1,7 +1,7 @@
 """The documentation as a site: `sphinx-build -W --keep-going docs build/site`.
 
-Nothing is loaded from the network, neither by the build nor by its pages. The notebooks and the short examples run while it builds;
-what is wrong with a link ends it (`extensions/links.py`).
+Nothing is loaded from the network, neither by the build nor by its pages. The notebooks and the examples run while it builds;
+a link that leads nowhere is an error (`extensions/links.py`).
 """
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
+nb_merge_streams = True
 
 # ---- the reference
 default_role = "py:name"       # extensions/docstrings.py
@@ -43,8 +44,8 @@ autosummary_ignore_module_all = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"          # numpydoc's sections say them
 autodoc_default_options = {"exclude-members": ", ".join([       # what a room says to the next, and its users to nobody
-    "candidate", "checked", "direction", "direction_type", "flatten", "gates", "groups", "layers", "masks", "memory_bias", "options",
-    "params_of", "parts", "per_layer", "scans", "tape_type"])}
+    "candidate", "checked", "direction", "direction_type", "flatten", "gates", "groups", "layers", "masks", "memory_bias",
+    "options", "params_of", "parts", "per_layer", "scans", "tape_type"])}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 if importlib.util.find_spec("torch") is None:       # the pages of fastbptt.torch come from its docstrings alone

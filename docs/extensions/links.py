@@ -1,4 +1,4 @@
-"""What is wrong with the pages that were built: links inside the site that lead nowhere, and whatever a page loads from elsewhere.
+"""What is wrong with the pages that were built: links inside the site that lead nowhere, and what a page loads from elsewhere.
 
 `python docs/extensions/links.py build/site` looks at a site that is there; a build looks by itself, at its end.
 """

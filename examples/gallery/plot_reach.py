@@ -19,8 +19,8 @@ networks = {
 }
 
 # %%
-# :py:obj:`fastbptt.gradient_flow` measures all of this in one call. ``report.states`` are the states of the map, and entry [k, t] of
-# ``report.reach`` is the norm; it is NaN for t < k, as no state moves an earlier one.
+# :py:obj:`fastbptt.gradient_flow` measures all of this in one call. ``report.states`` are the states of the map, and entry [k, t]
+# of ``report.reach`` is the norm; it is NaN for t < k, as no state moves an earlier one.
 
 figure, panels = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained", sharey=True)
 for axes, (name, (cell, options)) in zip(panels, networks.items(), strict=True):
