@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 from docutils import nodes
 from sphinx.addnodes import download_reference
@@ -31,7 +32,12 @@ LONGEST = 300       # seconds
 def said_by(script: Path) -> tuple[str, str]:
     """The first sentence of a script's docstring, and the rest of it."""
     title, _, rest = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or script.stem).partition("\n")
-    return title, rest.strip()
+    return title, rest.strip("\n")
+
+
+def block(text: str) -> nodes.Node:
+    """A paragraph, or commands where it is indented."""
+    return nodes.literal_block(code := dedent(text), code, language="sh") if text.startswith(" ") else nodes.paragraph(text=text)
 
 
 def printed_by(script: Path, arguments: str) -> str:
@@ -58,7 +64,7 @@ class Scripts(SphinxDirective):
         self.env.note_dependency(str(script))
         section = nodes.section("", nodes.title(text=script.stem.replace("_", " ").capitalize()), nodes.paragraph(text=title),
                                 ids=[f"script-{script.stem.replace('_', '-')}"], names=[f"script {script.stem}"])
-        section += nodes.literal_block(rest, rest, language="text")
+        section += [block(text) for text in rest.split("\n\n")]
         if needed is None or importlib.util.find_spec(needed) is not None:
             run = f"$ python examples/{script.name} {arguments}\n{printed_by(script, arguments)}"
             section += nodes.literal_block(run, run, language="text")

@@ -20,18 +20,20 @@ tape = fb.forward(cell, params, x)
 # An error at step 55, and one at step 42. The window of 12 goes back twelve steps from each, its own included. Chunks of 12
 # begin after the steps 12, 24, 36 and 48, so the first error goes back seven steps, the second six.
 
-figure, panels = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained", sharey=True)
+figure, panels = plt.subplots(2, 1, figsize=(9, 4.5), layout="constrained", sharex=True)
 forms = {"full": None, "window of 12": fb.Truncation(12), "chunks of 12": fb.Truncation.chunks(12)}
+steps = np.arange(1, T + 1)
 for axes, at in zip(panels, (55, 42), strict=True):
     dh = np.zeros_like(tape.h)
     dh[at - 1] = 1
-    for (name, truncation), marker in zip(forms.items(), "o+x", strict=True):
-        dx = fb.backward(cell, params, tape, dh, truncation).x
-        size = np.linalg.norm(dx[:, 0], axis=1)
-        axes.semilogy(np.arange(1, T + 1), np.where(size > 0, size, np.nan), marker, label=name)
-    axes.set(title=f"an error at step {at}", xlabel="step of the input")
+    for row, truncation in enumerate(forms.values()):
+        size = np.linalg.norm(fb.backward(cell, params, tape, dh, truncation).x[:, 0], axis=1)
+        there = size > 0
+        colours = {"c": np.log10(size[there]), "vmin": -5, "vmax": 0, "cmap": "viridis_r"}
+        shown = axes.scatter(steps[there], np.full(there.sum(), row), s=45, **colours)
+    axes.set(title=f"an error at step {at}", yticks=range(3), yticklabels=forms, ylim=(2.5, -0.5))
     for end in range(12, T, 12):
         axes.axvline(end + 0.5, color="0.85", zorder=0)
-panels[0].set_ylabel("‖∂L/∂x_t‖")
-panels[0].legend(frameon=False)
+panels[1].set_xlabel("step of the input")
+figure.colorbar(shown, ax=panels, label="log₁₀ ‖∂L/∂x_t‖")
 plt.show()
