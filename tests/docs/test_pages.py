@@ -47,7 +47,9 @@ def test_comparison_of_figures(said, promised, equal):
 
 @pytest.mark.parametrize("page, least", [
     ("../README.md", 1), ("vanishing-gradient.md", 10), ("truncation-bias.md", 1), ("long-sequences.md", 1),
-    ("when-something-goes-wrong.md", 1), pytest.param("estimators-and-tasks.md", 5, marks=EXTRAS)])
+    ("when-something-goes-wrong.md", 1), ("busy-machines.md", 1),
+    ("tutorial/first-gradient.md", 7), ("tutorial/truncation.md", 3), ("tutorial/gradient-flow.md", 4),
+    ("tutorial/training.md", 5), pytest.param("estimators-and-tasks.md", 5, marks=EXTRAS)])
 def test_a_page_says_what_its_code_prints(page, least):
     blocks = PAIR.findall((DOCS / page).read_text(encoding="utf-8"))
     assert len(blocks) >= least
@@ -59,7 +61,7 @@ def test_a_page_says_what_its_code_prints(page, least):
         assert same(out.getvalue(), promised), f"the page says\n{promised}its code prints\n{out.getvalue()}"
 
 
-@pytest.mark.parametrize("page", [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))], ids=lambda page: page.name)
 def test_links_and_pictures_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
