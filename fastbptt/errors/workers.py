@@ -1,6 +1,7 @@
 """Workers that train together: what one of them says to the others, and what all say to the user."""
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,7 +82,28 @@ def refuse_unsaid(number: int) -> WorkerError:
 
 def refuse_lost(rank: int, size: int, timeout: float, reason: Any) -> WorkerError:
     """The error of workers that do not answer."""
-    first = str(reason).strip().splitlines()
+    said = re.sub(r"^\[[^]]*\] ?", "", str(reason).strip()).split("\n")[0].split(". ")[0] or type(reason).__name__
     return WorkerError(f"worker {rank}: expected an answer of all {size} workers within {timeout:g} s, got none of one of them "
-                       f"({first[0] if first else type(reason).__name__}); it has ended, hangs, or its network is down: "
-                       "look at what it said last")
+                       f"({said}); it has ended, hangs, or its network is down: look at what it said last")
+
+
+def refuse_missing(function: str, package: str, extra: str) -> ImportError:
+    """The error of an engine that is not installed."""
+    return ImportError(f"fastbptt.distributed.{function}: expected {package} to be installed, got none; "
+                       f"install it with: pip install 'fastbptt[{extra}]'")
+
+
+def check_started(wanted: Sequence[str], missing: Sequence[str]) -> None:
+    """A process that a launcher started, by its environment."""
+    if missing:
+        raise ValueError(f"torch_gloo: expected a process that torchrun started, with {', '.join(wanted)} in its environment, "
+                         f"got no {missing[0]}; start it by: torchrun --nproc-per-node 2 script.py")
+
+
+def check_communicator(comm: Any) -> Any:
+    """One of mpi4py, or what has its methods."""
+    lacking = [name for name in ("Get_rank", "Get_size", "Iallreduce", "Iallgather", "Ibcast") if not hasattr(comm, name)]
+    if lacking:
+        raise TypeError(f"comm: expected a communicator of mpi4py, such as mpi4py.MPI.COMM_WORLD, got {type(comm).__name__} "
+                        f"without {lacking[0]}")
+    return comm

@@ -178,6 +178,7 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     except BaseException as error:
         error.fitted = at      # type: ignore[attr-defined]
         together.leave(error)
+        error.concluded = together.concluded    # type: ignore[attr-defined]
         raise
     check_used(len(at.losses), "batches")
     return at

@@ -154,7 +154,7 @@ class Together:
         if self.concluded or not self._connected:
             return
         try:
-            self._say(Message(FAILED, _said(error)))
+            self._say(Message(FAILED, one_line(error)))
         except WorkerError:
             pass            # another one failed too, or is lost: the error of this worker is what its user has to see
 
@@ -205,9 +205,9 @@ def _countable(vector: Array) -> bool:
     return bool(np.isfinite(vector[:-2]).all() and np.isfinite(vector[-1]))
 
 
-def _said(error: BaseException) -> str:
-    """An error in one line: its sentence, or its type where that says more."""
+def one_line(error: BaseException) -> str:
+    """An error in one line: its sentence, with its type where that says more."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    sentence = isinstance(error, ValueError | TypeError | OSError | WorkerError) and str(error)
-    return str(error) if sentence else f"{type(error).__name__}: {error}"
+    ours = isinstance(error, ValueError | TypeError | OSError) or type(error).__module__.startswith("fastbptt.")
+    return " ".join(str(error).split()) if ours and str(error) else f"{type(error).__name__}: {error}"
