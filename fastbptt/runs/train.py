@@ -63,6 +63,7 @@ class Run:
     last_save: float = field(init=False)
     _agreement: Agreement | None = field(init=False)
     _over: bool = field(init=False)
+    _failure: BaseException | None = None
     _gathered: int = field(init=False)
     """The update after which `save` was called last, as all workers know."""
 
@@ -124,6 +125,7 @@ class Run:
             return
         if not getattr(error, "concluded", False):
             return
+        self._failure = None
         with suppress(WorkerError):
             numbers = {int(told) for told in self.workers.gather(str(self.progress.number).encode())}
             if len(numbers) == 1 and self.progress.number > max(0, self._gathered):
@@ -148,7 +150,8 @@ class Run:
             fitted = fit(self.model, self.trees.params, self.stream, s.make_optimizer(), opt_state=self.trees.opt_state,
                          truncation=cut, clip=s.clip, callback=self._after, state=self.trees.state, done=number, seed=seed,
                          steps=AUTO_AFTER - number if s.truncate == AUTO and cut is None else None, reduce=self._agreement,
-                         schedule=s.make_schedule(len(self.stream)), evaluation=self.evaluate, every=s.evaluate_every)
+                         schedule=s.make_schedule(len(self.stream)), every=s.evaluate_every,
+                         evaluation=lambda params: self._attempt(lambda: self.evaluate(params)))
             number += len(fitted.losses)
         self._end()
 
@@ -175,21 +178,38 @@ class Run:
 
     def _after(self, step: Step) -> bool:
         """Of `fit`, after every update."""
-        s = self.settings
-        schedule = s.make_schedule(len(self.stream))
         self.trees = Trees(step.params, step.opt_state, step.state)
         self.progress = self.progress._replace(number=step.number)
-        rate = s.lr * (1.0 if schedule is None else schedule(step.number))
-        self.metrics.add(step.number, self.data.scaled(step.loss), step.norm, rate=rate, seconds=round(self.seconds, 3))
-        if step.evaluation is not None:
-            self._evaluated(step.number, step.params)
-        self.tell(self, step)
+        if self._failure is None:
+            self._attempt(lambda: self._note(step))
         wished = self._wishes() if self._agreement is None else self._agreement.wished
         self.stopped = wished.stop
         self._over = wished.stop or wished.end or self._read_to_the_end()
         if self._over or wished.save:
             self.save()
+        elif self._failure is not None:
+            raise self._failure
         return self._over
+
+    def _note(self, step: Step) -> None:
+        """An update, for who reads along."""
+        s = self.settings
+        schedule = s.make_schedule(len(self.stream))
+        rate = s.lr * (1.0 if schedule is None else schedule(step.number))
+        self.metrics.add(step.number, self.data.scaled(step.loss), step.norm, rate=rate, seconds=round(self.seconds, 3))
+        if step.evaluation is not None:
+            self._evaluated(step.number, step.params)
+        self.tell(self, step)
+
+    def _attempt(self, work: Callable[[], Any]) -> Any:
+        """What fails on one of several workers, of which the others may be waiting for its state: `save` gives it, and raises."""
+        try:
+            return work()
+        except BaseException as error:
+            if self.workers is None:
+                raise
+            self._failure = error
+            return None
 
     def _evaluated(self, number: int, params: ModelParams) -> None:
         """Note the last evaluation; the weights of the best one are kept."""
@@ -204,6 +224,8 @@ class Run:
         trees, self._gathered = self.trees, self.progress.number
         if self.workers is not None:
             trees = trees._replace(state=gather_trees(self.workers, trees.state))
+            if self._failure is not None:
+                raise self._failure
         if self.first and writes:
             now = self.progress._replace(position=self.stream.position, seconds=self.seconds, metrics=self.metrics.kept())
             checkpoint.save(self.folder / CHECKPOINT, self.settings, self.data.checksum, now, trees)
@@ -212,25 +234,32 @@ class Run:
 
     def _measured(self) -> Truncation:
         """Every error goes back at least as far as the shortest horizon that serves on the next window: Truncation(2h, h)."""
+        h, window = most_of(self.workers, on_all(self.workers, self._horizon)), self.settings.window
+        return Truncation(min(2 * h, window), min(h, window)) if 2 * h < window else Truncation.chunks(window)
+
+    def _horizon(self) -> int:
+        """The shortest that serves on the next window of this worker."""
         s = self.settings
         window = next(stream(self.data.train, s.batch, s.window, epochs=None, position=self.stream.position,
                              shard=self.stream.shard))
         params, state = self.trees.params, None if window.fresh else self.trees.state
         tape, _, dh = self.model.errors(params, window.x, window.y, state=state)
-        h = most_of(self.workers, suggest_horizon(self.model.cell, params.cell, tape, dh))
-        return Truncation(min(2 * h, s.window), min(h, s.window)) if 2 * h < s.window else Truncation.chunks(s.window)
+        return suggest_horizon(self.model.cell, params.cell, tape, dh)
 
     def _end(self) -> None:
         number = self.progress.number
         evaluates = not self.stopped and number != self.progress.evaluated
         if evaluates:
-            self.evaluate(self.trees.params)
-            self._evaluated(number, self.trees.params)
+            self._attempt(self._evaluate_last)
         elif not self.stopped and np.isnan(self.held_out):          # a finished run, resumed
             self.evaluate(self.trees.params)
         if evaluates or self._gathered != number:
             self.save()
         self._save_model(MODEL, self.trees.params)
+
+    def _evaluate_last(self) -> None:
+        self.evaluate(self.trees.params)
+        self._evaluated(self.progress.number, self.trees.params)
 
     def _save_model(self, name: str, params: ModelParams) -> None:
         if self.first:
