@@ -141,7 +141,7 @@ def test_two_processes_of_mpi():
     done = mpirun("-c", MPI)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["WorkerError worker 1 stopped: batch 3: expected a fi",
-                                        "ValueError batch 3: expected a finite gradient, got "]
+                                        "ValueError batch 3: expected a finite gradient, got"]
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_two_processes_are_one_and_end_together(port):
     assert [worker.returncode for worker in workers] == [0, -signal.SIGKILL], said
     assert said[0][0].splitlines() == ["WorkerError worker 1 stopped: batch 3: expected a fi",
                                        "5 worker 0: expected an answer of all 2 workers within"], said
-    assert said[1][0].splitlines() == ["ValueError batch 3: expected a finite gradient, got "], said
+    assert said[1][0].splitlines() == ["ValueError batch 3: expected a finite gradient, got"], said
 
 
 def test_a_group_of_the_users(port):
