@@ -10,7 +10,7 @@ from . import __version__
 from .commands import bench, compile, demo, diagnose, gradcheck, info, sample, train
 from .commands.common import CommandError, Interrupted, Parser
 from .commands.interrupt import raise_again
-from .errors import printable
+from .errors import WorkerError, printable
 
 COMMANDS = (demo, train, sample, diagnose, bench, gradcheck, info, compile)
 REFUSED, INTERRUPTED, CLOSED = 2, 130, 141      # the last two are 128 + SIGINT and 128 + SIGPIPE, as shells count
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLOSED
     except MemoryError as error:
         return _refused(f"{parsed.command} needs more memory than there is ({error}); choose smaller sizes")
-    except (CommandError, ValueError, TypeError, OSError) as error:
+    except (CommandError, WorkerError, ValueError, TypeError, OSError) as error:
         return _refused(str(error))
     except Interrupted as done:
-        return _refused(str(done), INTERRUPTED)
+        return _refused(str(done), INTERRUPTED) if str(done) else INTERRUPTED
     except KeyboardInterrupt:
         return _refused(f"{parsed.command} interrupted; what it had not finished is not written", INTERRUPTED)
     return 0

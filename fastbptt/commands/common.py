@@ -19,7 +19,7 @@ class CommandError(Exception):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C that was handled and left nothing unsaved; its message is the line that the user sees."""
+    """Ctrl-C that was handled and left nothing unsaved; its message, if any, is the line that the user sees."""
 
 
 def check_folder(out: Path, name: str = "--out") -> None:

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from ..runs import Run
     from ..training.fit import Step
+    from ..training.workers import Workers
     from .common import Commands
 
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
+OUT = Path("fastbptt-train")
 EPOCHS = 10         # where neither --epochs nor --seconds is given
 ENDS = ("epochs", "seconds")        # a run may be resumed with others, counted from its start
 OPTIONS: tuple[tuple[str, type, str], ...] = (
@@ -66,21 +68,44 @@ def run(arguments: argparse.Namespace) -> None:
         import rich  # noqa: F401
     except ModuleNotFoundError as missing:
         raise CommandError(f"train needs the package {missing.name}: pip install \"fastbptt[demo]\"") from None
-    check_positive("--save-every", arguments.save_every)
-    work = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
+    from ..distributed import launched
     try:
-        _run(work)
+        workers = launched()
+    except ImportError as missing:
+        raise CommandError(f"train: {missing}") from None
+    try:
+        _run(arguments, workers)
     finally:
-        work.lock.release()
+        if workers is not None:
+            workers.close()
 
 
-def _run(work: Run) -> None:
-    """Train, draw the curves, say what there is."""
+def _run(arguments: argparse.Namespace, workers: Workers | None) -> None:
+    from ..runs.agreement import on_all
+    first = workers is None or workers.rank == 0
+    settings = on_all(workers, lambda: _checked(arguments, first))
+    work = _begun(settings, arguments, workers) if settings is not None else _resumed(arguments, workers)
+    try:
+        _train(work)
+    finally:
+        if work.lock is not None:
+            work.lock.release()
+
+
+def _train(work: Run) -> None:
+    """Train, draw the curves, say what there is; of several workers, the first one does."""
+    if not work.first:
+        with _interrupting(work):
+            work.go()
+        if work.stopped:
+            raise Interrupted
+        return
     console = make_console()
     console.print(_introduced(work), markup=False)
-    stopped = _trained(work, console)
-    if stopped:
-        raise Interrupted(f"interrupted; update {work.saved} is saved, go on: fastbptt train --resume {work.folder}")
+    if _trained(work, console):
+        size = work.settings.workers
+        raise Interrupted(f"interrupted; update {work.saved} is saved, go on: fastbptt train --resume {work.folder}"
+                          f"{f', with {size} workers' if size > 1 else ''}")
     from ..runs import BEST, MODEL
     from ..runs.plot import draw
     lines = [f"Held out: {work.held_out:.4f} {work.data.unit}", f"The curves: {draw(work)}", f"The model: {work.folder / MODEL}"]
@@ -96,28 +121,36 @@ def _source(arguments: argparse.Namespace) -> tuple[str, str] | None:
     return given[0] if given else None
 
 
-def _begun(arguments: argparse.Namespace) -> Run:
-    from ..runs import begin
+def _checked(arguments: argparse.Namespace, first: bool) -> Settings | None:
+    """Settings of a run that begins; None for one that is resumed. The folder is that of the first worker."""
+    check_positive("--save-every", arguments.save_every)
     given = {name: getattr(arguments, name) for name, _, _ in OPTIONS if getattr(arguments, name) is not None}
-    if "epochs" not in given and "seconds" not in given:
-        given["epochs"] = EPOCHS
-    if (source := _source(arguments)) is None:
-        raise CommandError("train: expected one of --text, --npz and --resume, got none")
-    settings = Settings(source[1], source[0], **given)
-    out = arguments.out or Path("fastbptt-train")
-    check_folder(out)
-    return begin(settings, out, arguments.save_every)
-
-
-def _resumed(arguments: argparse.Namespace) -> Run:
-    from ..runs import resume
-    given = [name for name, _, _ in OPTIONS if name not in ENDS and getattr(arguments, name) is not None]
-    given += ["out"] * (arguments.out is not None)
-    if given:
-        raise CommandError(f"--{given[0].replace('_', '-')}: expected no options of the run beside --resume, which has its own, "
+    if arguments.resume is None:
+        if "epochs" not in given and "seconds" not in given:
+            given["epochs"] = EPOCHS
+        if (source := _source(arguments)) is None:
+            raise CommandError("train: expected one of --text, --npz and --resume, got none")
+        settings = Settings(source[1], source[0], **given)
+        if first:
+            check_folder(arguments.out or OUT)
+        return settings
+    other = [name for name in given if name not in ENDS] + ["out"] * (arguments.out is not None)
+    if other:
+        raise CommandError(f"--{other[0].replace('_', '-')}: expected no options of the run beside --resume, which has its own, "
                            "but --epochs and --seconds, and --text or --npz for data that have moved; leave it out")
-    check_folder(arguments.resume, "--resume")
-    return resume(arguments.resume, arguments.save_every, arguments.epochs, arguments.seconds, _source(arguments))
+    if first:
+        check_folder(arguments.resume, "--resume")
+    return None
+
+
+def _begun(settings: Settings, arguments: argparse.Namespace, workers: Workers | None) -> Run:
+    from ..runs import begin
+    return begin(settings, arguments.out or OUT, arguments.save_every, workers)
+
+
+def _resumed(arguments: argparse.Namespace, workers: Workers | None) -> Run:
+    from ..runs import resume
+    return resume(arguments.resume, arguments.save_every, arguments.epochs, arguments.seconds, _source(arguments), workers)
 
 
 def _introduced(work: Run) -> str:
@@ -125,8 +158,9 @@ def _introduced(work: Run) -> str:
     layers = f"{s.layers} layers of {s.hidden}" if s.layers > 1 else str(s.hidden)
     at = f"; going on after update {work.progress.number}" if work.progress.number else ""
     at += "; lines of metrics.jsonl from before it are missing" if work.metrics.shortened else ""
+    lanes = str(s.batch) if s.workers == 1 else f"{s.workers} workers with {s.batch}"
     return (f"{printable(Path(s.source).name)}: {data.steps:,} steps, {data.inputs} inputs, {data.outputs} outputs, "
-            f"the last tenth held out. {s.cell.upper()} of {layers} units, {s.batch} × {s.window} steps a batch{at}.")
+            f"the last tenth held out. {s.cell.upper()} of {layers} units, {lanes} × {s.window} steps a batch{at}.")
 
 
 def _trained(work: Run, console: Console) -> bool:
@@ -140,24 +174,29 @@ def _trained(work: Run, console: Console) -> bool:
 
         with _interrupting(work):
             work.go()
-    return work.stop
+    return work.stopped
 
 
 @contextmanager
 def _interrupting(work: Run) -> Iterator[None]:
-    """Ctrl-C ends the run after the update under way; in the main thread, the only one that may listen to signals."""
+    """Ctrl-C ends the run after the update under way; in the main thread, the only one that may listen to signals.
+
+    So does SIGTERM where there are several workers: launchers send it to those that are left.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def interrupt(*_: Any) -> None:
+    def interrupt(number: int, _: Any) -> None:
         work.stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    before = signal.signal(signal.SIGINT, interrupt)
+        signal.signal(number, signal.default_int_handler)
+    heard = (signal.SIGINT,) if work.workers is None else (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Told:
@@ -172,7 +211,7 @@ class _Told:
         if self.loss != self.loss:
             self.loss, self.first = loss, (seconds, step.number)
         self.loss += 0.05 * (loss - self.loss)
-        speed = (step.number - self.first[1]) * s.batch * s.window / max(1e-9, seconds - self.first[0])
+        speed = (step.number - self.first[1]) * s.lanes * s.window / max(1e-9, seconds - self.first[0])
         text = f"{self.loss:.3f} {work.data.unit}, {speed:,.0f}/s, norm {step.norm:.2f}"
         self.progress.update(self.task, completed=work.spent, description=text)
         if step.evaluation is not None:

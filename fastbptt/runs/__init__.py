@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from .checkpoint import CHECKPOINT
 from .settings import Settings
-from .train import BEST, MODEL, PICTURE, Run, begin, resume
+from .start import begin, resume
+from .train import BEST, MODEL, PICTURE, Run
 
 __all__ = ["BEST", "CHECKPOINT", "MODEL", "PICTURE", "Run", "Settings", "begin", "resume"]

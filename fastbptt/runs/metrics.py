@@ -68,6 +68,23 @@ class Metrics:
             file.write(json.dumps(line).encode() + b"\n")
 
 
+class NoMetrics(Metrics):
+    """Of a worker that writes nothing, as worker 0 does it."""
+
+    def __init__(self) -> None:
+        self.shortened = False
+
+    def kept(self) -> dict[str, Any]:
+        """Nothing."""
+        return {"bytes": 0, "pending": Pending()}
+
+    def add(self, number: int, loss: float, norm: float, **more: float) -> None:
+        """Nothing."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Nothing."""
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All lines; FileError for one that no run writes."""
     lines = []

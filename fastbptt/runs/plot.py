@@ -44,7 +44,7 @@ def draw(run: Run) -> Path:
     figure.suptitle(f"{s.cell.upper()}, {layers} units, on {Path(s.source).name}", x=0.012, ha="left", fontsize=14, weight="bold",
                     parse_math=False)
     cut = f", truncation {s.truncate}" if s.truncate != "full" else ""
-    figure.supxlabel(f"Batches of {s.batch} × {s.window} steps{cut}; {s.optimizer}, learning rate {s.lr:g} ({s.schedule}), "
+    figure.supxlabel(f"Batches of {s.lanes} × {s.window} steps{cut}; {s.optimizer}, learning rate {s.lr:g} ({s.schedule}), "
                      f"clipped at {s.clip:g}; {run.seconds:,.0f} s.", fontsize=8.5, color=GREY, x=0.012, ha="left")
     path = run.folder / PICTURE
     with warnings.catch_warnings():

@@ -44,12 +44,14 @@ class Settings:
     seconds: float | None = None
     seed: int = 0
     evaluate_every: int = 500
+    workers: int = 1
+    """Processes that train together, each with `batch` lanes of its own."""
 
     def __post_init__(self) -> None:
         check_text("source", self.source)
         check_choice("kind", self.kind, KINDS)
         check_choice("--cell", self.cell, tuple(CELL_NAMES))
-        for name in ("layers", "hidden", "window", "batch", "evaluate_every"):
+        for name in ("layers", "hidden", "window", "batch", "evaluate_every", "workers"):
             check_integer(f"--{name.replace('_', '-')}", getattr(self, name), 1, "pass a number above 0")
         check_up_to("--layers", self.layers, MOST_LAYERS, "a number of layers")
         check_fraction("--dropout", self.dropout)
@@ -68,6 +70,11 @@ class Settings:
                              "counted in updates; add --epochs")
         check_integer("--seed", self.seed, 0, "pass an integer from 0")
         self.truncation()
+
+    @property
+    def lanes(self) -> int:
+        """Of all workers."""
+        return self.batch * self.workers
 
     def truncation(self) -> Truncation | None:
         """Of every window; None: full, or not measured yet."""

@@ -1,8 +1,9 @@
-"""The run: windows of a stream, evaluations, checkpoints; begun or gone on with."""
+"""The run: windows of a stream, evaluations, checkpoints."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from ..bptt.truncation import Truncation
-from ..errors import FileError, check_state
+from ..errors import WorkerError
 from ..flow.horizon import suggest_horizon
-from ..training.files import remove_temporary
 from ..training.fit import Step, evaluate, fit
 from ..training.model import ModelParams, SequenceModel
 from ..training.storage import save_model
 from ..training.stream import Stream, stream
+from ..training.workers import Workers
 from . import checkpoint
+from .agreement import Agreement, Wishes, gather_trees, most_of, on_all
 from .checkpoint import CHECKPOINT, Progress, Trees
-from .data import Data, read
+from .data import Data
 from .lock import FolderLock
 from .metrics import Metrics
 from .settings import AUTO, Settings
@@ -42,11 +44,16 @@ class Run:
     metrics: Metrics
     save_every: float
     """Seconds between checkpoints."""
-    lock: FolderLock
+    lock: FolderLock | None
+    """None on all workers but the first, which alone writes."""
+    workers: Workers | None = None
+    """Those that train together; None: this process alone."""
     tell: Callable[[Run, Step], Any] = lambda run, step: None
     """Called after every update."""
     stop: bool = False
-    """Set to end the run after the update under way."""
+    """Set to end the run after the update under way, or the next one where others have to agree."""
+    stopped: bool = False
+    """Whether it ended because `stop` was set, here or on another worker."""
     held_out: float = float("nan")
     """The last evaluation."""
     saved: int = -1
@@ -54,6 +61,16 @@ class Run:
     stream: Stream = field(init=False)
     begun: float = field(init=False)
     last_save: float = field(init=False)
+    _agreement: Agreement | None = field(init=False)
+    _over: bool = field(init=False)
+    _failure: BaseException | None = None
+    _gathered: int = field(init=False)
+    """The update after which `save` was called last, as all workers know."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this is worker 0, or the only one."""
+        return self.workers is None or self.workers.rank == 0
 
     @property
     def seconds(self) -> float:
@@ -79,46 +96,68 @@ class Run:
             If a gradient is not finite; the message says which checkpoint, of the update before, is saved.
         OSError
             If the folder can no longer be written; the message says which checkpoint stays.
+        WorkerError
+            If another worker has ended with an error, or does not answer; the message says which checkpoint stays.
         """
         try:
             self._go()
-        except BrokenPipeError:             # whoever read the output has gone, which is no fault of the folder
-            self._save_new()
+        except BrokenPipeError as error:    # whoever read the output has gone, which is no fault of the folder
+            self._save_new(error)
             raise
-        except ValueError as error:
-            self._save_new()
+        except (ValueError, WorkerError) as error:
+            self._save_new(error)
             stays = f"; update {self.saved} is saved, --resume {self.folder} goes on after this batch" if self.saved > 0 else ""
-            raise ValueError(f"{error}{stays}") from None
+            raise type(error)(f"{error}{stays}") from None
         except OSError as error:
+            self._save_new(error, writes=False)
             stays = "" if self.saved < 0 else f"; the checkpoint of update {self.saved} stays: --resume {self.folder}"
             raise OSError(f"{self.folder}: expected to write here, got {error.strerror or error}{stays}") from None
+        except BaseException as error:
+            if self.workers is not None:    # the others wait for the state of this one
+                self._save_new(error)
+            raise
 
-    def _save_new(self) -> None:
-        """A checkpoint of updates that none has yet."""
-        if self.progress.number > max(0, self.saved):
-            self.save()
+    def _save_new(self, error: BaseException, writes: bool = True) -> None:
+        """A checkpoint of updates that none has yet; of several workers, if all have ended after the same one."""
+        if self.workers is None:
+            if writes and self.progress.number > max(0, self.saved):
+                self.save()
+            return
+        if not getattr(error, "concluded", False):
+            return
+        self._failure = None
+        with suppress(WorkerError):
+            numbers = {int(told) for told in self.workers.gather(str(self.progress.number).encode())}
+            if len(numbers) == 1 and self.progress.number > max(0, self._gathered):
+                self.save(writes)
 
     def _go(self) -> None:
         s, at = self.settings, self.progress
-        self.stream = stream(self.data.train, s.batch, s.window, epochs=s.epochs, position=at.position)
-        self._compile()
+        shard = None if self.workers is None else (self.workers.rank, self.workers.size)
+        self.stream = stream(self.data.train, s.batch, s.window, epochs=s.epochs, position=at.position, shard=shard)
+        self._agreement = None if self.workers is None else Agreement(self.workers, self._wishes)
+        self._gathered = self.saved
+        on_all(self.workers, self._compile)
         self.begun = self.last_save = perf_counter()
         cut = None if at.truncation is None else Truncation(*at.truncation)
         number, seed = at.number, s.seed if s.dropout else None
-        while not self._over():
+        self.stopped = self.workers is None and self.stop
+        self._over = self.stopped or self._read_to_the_end() or (s.seconds is not None and at.seconds >= s.seconds)
+        while not self._over:
             if s.truncate == AUTO and cut is None and number >= AUTO_AFTER:
                 cut = self._measured()
                 self.progress = self.progress._replace(truncation=(cut.horizon, cut.stride))
             fitted = fit(self.model, self.trees.params, self.stream, s.make_optimizer(), opt_state=self.trees.opt_state,
                          truncation=cut, clip=s.clip, callback=self._after, state=self.trees.state, done=number, seed=seed,
-                         steps=AUTO_AFTER - number if s.truncate == AUTO and cut is None else None,
-                         schedule=s.make_schedule(len(self.stream)), evaluation=self.evaluate, every=s.evaluate_every)
+                         steps=AUTO_AFTER - number if s.truncate == AUTO and cut is None else None, reduce=self._agreement,
+                         schedule=s.make_schedule(len(self.stream)), every=s.evaluate_every,
+                         evaluation=lambda params: self._attempt(lambda: self.evaluate(params)))
             number += len(fitted.losses)
         self._end()
 
     def evaluate(self, params: ModelParams) -> float:
         """The held-out tenth, in its unit."""
-        batch = max(1, min(self.settings.batch, _steps(self.data.held_out) // 2 - 1))
+        batch = max(1, min(self.settings.lanes, _steps(self.data.held_out) // 2 - 1))
         loss = evaluate(self.model, params, stream(self.data.held_out, batch, EVALUATION_WINDOW))
         self.held_out = self.data.scaled(loss)
         return self.held_out
@@ -128,25 +167,49 @@ class Run:
         window = next(stream(self.data.train, self.settings.batch, min(2, self.settings.window)))
         self.model.loss_and_grad(self.trees.params, window.x, window.y)
 
-    def _over(self) -> bool:
-        s, (epoch, _) = self.settings, self.stream.position
-        return self.stop or (s.epochs is not None and epoch >= s.epochs) or (s.seconds is not None and self.seconds >= s.seconds)
+    def _wishes(self) -> Wishes:
+        """Of this worker; the clock is that of worker 0."""
+        s = self.settings
+        return Wishes(self.stop, self.first and s.seconds is not None and self.seconds >= s.seconds,
+                      self.first and perf_counter() - self.last_save >= self.save_every)
+
+    def _read_to_the_end(self) -> bool:
+        return self.settings.epochs is not None and self.stream.position[0] >= self.settings.epochs
 
     def _after(self, step: Step) -> bool:
         """Of `fit`, after every update."""
-        s = self.settings
-        schedule = s.make_schedule(len(self.stream))
         self.trees = Trees(step.params, step.opt_state, step.state)
         self.progress = self.progress._replace(number=step.number)
+        if self._failure is None:
+            self._attempt(lambda: self._note(step))
+        wished = self._wishes() if self._agreement is None else self._agreement.wished
+        self.stopped = wished.stop
+        self._over = wished.stop or wished.end or self._read_to_the_end()
+        if self._over or wished.save:
+            self.save()
+        elif self._failure is not None:
+            raise self._failure
+        return self._over
+
+    def _note(self, step: Step) -> None:
+        """An update, for who reads along."""
+        s = self.settings
+        schedule = s.make_schedule(len(self.stream))
         rate = s.lr * (1.0 if schedule is None else schedule(step.number))
         self.metrics.add(step.number, self.data.scaled(step.loss), step.norm, rate=rate, seconds=round(self.seconds, 3))
         if step.evaluation is not None:
             self._evaluated(step.number, step.params)
         self.tell(self, step)
-        over = self._over()
-        if over or perf_counter() - self.last_save >= self.save_every:
-            self.save()
-        return over
+
+    def _attempt(self, work: Callable[[], Any]) -> Any:
+        """What fails on one of several workers, of which the others may be waiting for its state: `save` gives it, and raises."""
+        try:
+            return work()
+        except BaseException as error:
+            if self.workers is None:
+                raise
+            self._failure = error
+            return None
 
     def _evaluated(self, number: int, params: ModelParams) -> None:
         """Note the last evaluation; the weights of the best one are kept."""
@@ -154,124 +217,53 @@ class Run:
         self.metrics.write({"update": number, "held_out": self.held_out, "seconds": round(self.seconds, 3)})
         if self.progress.best is None or not self.held_out >= self.progress.best[1]:       # NaN is better than nothing
             self.progress = self.progress._replace(best=(number, self.held_out))
-            save_model(self.folder / BEST, self.model, params, self.data.vocabulary)
+            self._save_model(BEST, params)
 
-    def save(self) -> None:
-        """Write a checkpoint."""
-        now = self.progress._replace(position=self.stream.position, seconds=self.seconds, metrics=self.metrics.kept())
-        checkpoint.save(self.folder / CHECKPOINT, self.settings, self.data.checksum, now, self.trees)
-        self.saved, self.last_save = now.number, perf_counter()
+    def save(self, writes: bool = True) -> None:
+        """Write a checkpoint; of several workers, all are asked for their states, and the first one writes."""
+        trees, self._gathered = self.trees, self.progress.number
+        if self.workers is not None:
+            trees = trees._replace(state=gather_trees(self.workers, trees.state))
+            if self._failure is not None:
+                raise self._failure
+        if self.first and writes:
+            now = self.progress._replace(position=self.stream.position, seconds=self.seconds, metrics=self.metrics.kept())
+            checkpoint.save(self.folder / CHECKPOINT, self.settings, self.data.checksum, now, trees)
+        if writes:
+            self.saved, self.last_save = self.progress.number, perf_counter()
 
     def _measured(self) -> Truncation:
         """Every error goes back at least as far as the shortest horizon that serves on the next window: Truncation(2h, h)."""
+        h, window = most_of(self.workers, on_all(self.workers, self._horizon)), self.settings.window
+        return Truncation(min(2 * h, window), min(h, window)) if 2 * h < window else Truncation.chunks(window)
+
+    def _horizon(self) -> int:
+        """The shortest that serves on the next window of this worker."""
         s = self.settings
-        window = next(stream(self.data.train, s.batch, s.window, epochs=None, position=self.stream.position))
+        window = next(stream(self.data.train, s.batch, s.window, epochs=None, position=self.stream.position,
+                             shard=self.stream.shard))
         params, state = self.trees.params, None if window.fresh else self.trees.state
         tape, _, dh = self.model.errors(params, window.x, window.y, state=state)
-        h = suggest_horizon(self.model.cell, params.cell, tape, dh)
-        return Truncation(min(2 * h, s.window), min(h, s.window)) if 2 * h < s.window else Truncation.chunks(s.window)
+        return suggest_horizon(self.model.cell, params.cell, tape, dh)
 
     def _end(self) -> None:
         number = self.progress.number
-        evaluates = not self.stop and number != self.progress.evaluated
+        evaluates = not self.stopped and number != self.progress.evaluated
         if evaluates:
+            self._attempt(self._evaluate_last)
+        elif not self.stopped and np.isnan(self.held_out):          # a finished run, resumed
             self.evaluate(self.trees.params)
-            self._evaluated(number, self.trees.params)
-        elif not self.stop and np.isnan(self.held_out):          # a finished run, resumed
-            self.evaluate(self.trees.params)
-        if evaluates or self.saved != number:
+        if evaluates or self._gathered != number:
             self.save()
-        save_model(self.folder / MODEL, self.model, self.trees.params, self.data.vocabulary)
+        self._save_model(MODEL, self.trees.params)
 
+    def _evaluate_last(self) -> None:
+        self.evaluate(self.trees.params)
+        self._evaluated(self.progress.number, self.trees.params)
 
-def begin(settings: Settings, folder: Path, save_every: float) -> Run:
-    """A new run, which holds its folder until `lock.release`. The folder is made; one that has a checkpoint is refused."""
-    _check_unused(folder)
-    data = read(settings.kind, settings.source)
-    model = settings.model(data.inputs, data.outputs, data.loss)
-    progress = Progress(0, (0, 0), 0.0, _pair(settings.truncation()), {})
-    stream(data.train, settings.batch, settings.window)         # refuses data that are too short for the batch
-    trees = _initial(settings, model)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(folder, "--out")
-    try:
-        _check_unused(folder)       # by another run since
-        remove_temporary(folder)
-        return Run(settings, data, model, folder, progress, trees, Metrics(folder), save_every, lock)
-    except BaseException:
-        lock.release()
-        raise
-
-
-def _check_unused(folder: Path) -> None:
-    if (folder / CHECKPOINT).exists():
-        raise FileError(f"--out: expected a folder without a checkpoint, got {folder}; go on with --resume {folder}, "
-                        "or choose another")
-
-
-def resume(folder: Path, save_every: float, epochs: int | None = None, seconds: float | None = None,
-           source: tuple[str, str] | None = None) -> Run:
-    """The run of a folder, at its last checkpoint; with other ends than it began with, if any is given.
-
-    `source`: kind and path of its data where they have moved; they must be the same to the byte.
-    """
-    if not (folder / CHECKPOINT).exists():
-        raise FileError(f"--resume: expected a folder with {CHECKPOINT}, got {folder}")
-    lock = FolderLock(folder, "--resume")
-    try:
-        remove_temporary(folder)
-        return _resumed(folder, save_every, epochs, seconds, source, lock)
-    except BaseException:
-        lock.release()
-        raise
-
-
-def _resumed(folder: Path, save_every: float, epochs: int | None, seconds: float | None, source: tuple[str, str] | None,
-             lock: FolderLock) -> Run:
-    path = folder / CHECKPOINT
-    settings, checksum, progress = checkpoint.load_header(path)
-    begun = settings
-    if epochs is not None or seconds is not None:
-        if settings.schedule == "cosine":
-            raise FileError("--resume: expected neither --epochs nor --seconds for a run with a cosine schedule, which ends with "
-                            "its epochs")
-        settings = replace(settings, epochs=epochs, seconds=seconds)
-    if source is not None:
-        if source[0] != settings.kind:
-            raise FileError(f"--{source[0]}: expected --{settings.kind}, with which the run began")
-        settings = replace(settings, source=source[1])
-    data = _same_data(settings, checksum)
-    model = settings.model(data.inputs, data.outputs, data.loss)
-    checkpoint.check_shapes(path, model)
-    trees = checkpoint.load_trees(path, _initial(settings, model))
-    metrics = Metrics(folder, progress.metrics)
-    if settings != begun or metrics.shortened:      # at once: a run that is killed keeps its new end, and what its file has
-        progress = progress._replace(metrics=metrics.kept())
-        checkpoint.save(path, settings, data.checksum, progress, trees)
-    return Run(settings, data, model, folder, progress, trees, metrics, save_every, lock, saved=progress.number)
-
-
-def _same_data(settings: Settings, checksum: int) -> Data:
-    """The data of a run that goes on: those that it began with."""
-    try:
-        data = read(settings.kind, settings.source)
-    except FileNotFoundError:
-        raise FileError(f"--resume: expected {settings.source}, the data of the run, got no such file; if they have moved, "
-                        f"add --{settings.kind} PATH") from None
-    if data.checksum != checksum:
-        raise FileError(f"--resume: expected {settings.source} as it was when the run began, got other contents; if the data "
-                        f"have moved, add --{settings.kind} PATH")
-    return data
-
-
-def _initial(settings: Settings, model: SequenceModel) -> Trees:
-    params = model.init(seed=settings.seed)
-    state = check_state(model.cell, None, settings.batch, np.dtype(np.float32))
-    return Trees(params, settings.make_optimizer().init(params), state)
-
-
-def _pair(truncation: Truncation | None) -> tuple[int, int] | None:
-    return None if truncation is None else (truncation.horizon, truncation.stride)
+    def _save_model(self, name: str, params: ModelParams) -> None:
+        if self.first:
+            save_model(self.folder / name, self.model, params, self.data.vocabulary)
 
 
 def _steps(source: Any) -> int:

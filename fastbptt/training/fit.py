@@ -1,11 +1,14 @@
 """The training loop over batches and over streams."""
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arrays import Array
 from ..bptt.truncation import Truncation
 from ..errors import (
     check_carried,
@@ -19,11 +22,12 @@ from ..errors import (
     check_window,
     refuse_gradient,
 )
-from ..tree import global_norm, tree_map
+from ..tree import global_norm, leaves, tree_map
 from .batches import read_batch, why_not_finite
 from .clip import scaled_down
 from .model import ModelParams, SequenceModel
 from .stream import Window
+from .workers import Together
 
 
 class Step(NamedTuple):
@@ -57,7 +61,7 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
         truncation: Truncation | None = None, clip: float | None = None, steps: int | None = None,
         callback: Callable[[Step], Any] | None = None, state: Any = None, done: int = 0, seed: int | None = None,
         schedule: Callable[[int], float] | None = None, evaluation: Callable[[ModelParams], float] | None = None,
-        every: int = 1000, batch_first: bool = False) -> Fitted:
+        every: int = 1000, batch_first: bool = False, reduce: Callable[[Array], Array] | None = None) -> Fitted:
     """Update the parameters once for every batch: θ ← optimizer(θ, clip(∂L/∂θ)).
 
     Over a stream L is the mean loss of a window's steps, and the state after a window is the state before the next: the forward
@@ -94,6 +98,13 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     every : int, default 1000
     batch_first : bool, default False
         The batches are (B, T, …), as most loaders have them: x, weights, and y where it has a step axis.
+    reduce : function of a vector, optional
+        Where several workers train one model, each on batches of its own: called in every update, before the norm is taken,
+        with one new float64 vector [gradients…, loss, count]; returns its sum over all workers, on each of them, such as
+        `fastbptt.distributed.torch_gloo()`. count is the number of steps that count. Of a mean, gradients and loss are
+        multiplied by count in the vector and divided by the sum of counts after it, so that what is clipped and applied is
+        the gradient of the mean over all workers, Σ count · g / Σ count. All workers begin with the same parameters and
+        arguments; a worker that ends with an error calls it once more, with NaN, so that the others end too.
 
     Returns
     -------
@@ -105,6 +116,9 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     TypeError, ValueError
         If there is no batch, or one is of none of these forms; or if a gradient is not finite, which is never applied: the
         message says which batch, and at which step NaN or Inf comes in.
+    WorkerError
+        A RuntimeError, of `fastbptt.distributed`: another worker has ended with an error, or has no batch any more where this
+        one has, or was not begun alike, or does not answer.
 
     Whatever ends the loop early, Ctrl-C and an error of the data included, has the progress before it as `error.fitted`, a
     Fitted: nothing that was learned is lost.
@@ -121,18 +135,25 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
     >>> fb.evaluate(model, fitted.params, fb.stream(ids, batch=4, window=100)) < 0.05
     True
     """
-    steps = None if steps is None else check_integer("steps", steps, 1, "pass the number of batches to use")
-    every = check_integer("every", every, 1, "pass the number of updates between evaluations")
-    done = check_integer("done", done, 0, "pass the number of updates of earlier calls")
-    clip = None if clip is None else check_positive("clip", clip)
-    batch_first = check_flag("batch_first", batch_first)
-    at = Fitted(params, opt_state, [], state, [])
+    at, together = Fitted(params, opt_state, [], state, []), Together(reduce, params)
     try:
+        steps = None if steps is None else check_integer("steps", steps, 1, "pass the number of batches to use")
+        every = check_integer("every", every, 1, "pass the number of updates between evaluations")
+        done = check_integer("done", done, 0, "pass the number of updates of earlier calls")
+        clip = None if clip is None else check_positive("clip", clip)
+        batch_first = check_flag("batch_first", batch_first)
         for number, batch in enumerate(batches, start=done + 1):
-            arguments = _arguments(model, batch, at.state, seed, number, batch_first)
+            arguments = _arguments(model, batch, at.state, _seed(seed, number, together.rank), number, batch_first)
             checked = check_output_params(model, at.params)
             at = at._replace(params=checked, opt_state=optimizer.init(checked) if at.opt_state is None else at.opt_state)
-            loss, grads, last = model.loss_grad_state(at.params, truncation=truncation, **arguments)
+            mean = arguments.get("reduction") == "mean"
+            together.begin(batches, partial(_facts, at, optimizer, steps=steps, done=done, clip=clip, truncation=truncation,
+                                            mean=mean))
+            loss, grads, last, count = model.loss_grad_state_count(at.params, truncation=truncation, **arguments)
+            summed = together.add(number, loss, grads, count, mean)
+            if summed is None:
+                break
+            loss, grads = summed
             if not np.isfinite(norm := global_norm(grads)):
                 raise refuse_gradient(number, norm, why_not_finite(model, at.params, arguments))
             if clip is not None and norm > clip:
@@ -147,13 +168,35 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
                 at.evaluations.append((number, value))
             step = Step(number, loss, norm, at.params, at.opt_state, at.state, value)
             told = callback(step) if callback is not None else None
-            if (isinstance(told, bool | np.bool_) and told) or len(at.losses) == steps:
+            if len(at.losses) == steps:
                 break
+            if isinstance(told, bool | np.bool_) and told:
+                together.end(stopped=True)
+                break
+        else:
+            together.end(stopped=False)
     except BaseException as error:
         error.fitted = at      # type: ignore[attr-defined]
+        together.leave(error)
+        error.concluded = together.concluded    # type: ignore[attr-defined]
         raise
     check_used(len(at.losses), "batches")
     return at
+
+
+def _facts(at: Fitted, optimizer: Any, **arguments: Any) -> dict[str, str]:
+    """What has to be the same on all workers, that they take the same steps from the same parameters."""
+    numbers = {name: value for name, value in vars(optimizer).items() if isinstance(value, int | float)}
+    return {"params": _checksum(at.params), "opt_state": _checksum(at.opt_state),
+            "optimizer": f"{type(optimizer).__name__} {numbers}", **{name: str(value) for name, value in arguments.items()}}
+
+
+def _checksum(tree: Any) -> str:
+    """CRC-32 of the shapes and bytes of a tree."""
+    value = 0
+    for array in map(np.ascontiguousarray, leaves(tree)):
+        value = zlib.crc32(array.tobytes(), zlib.crc32(f"{array.shape}{array.dtype}".encode(), value))
+    return str(value)
 
 
 def evaluate(model: SequenceModel, params: ModelParams, stream: Iterable[Window], state: Any = None) -> float:
@@ -183,15 +226,23 @@ def evaluate(model: SequenceModel, params: ModelParams, stream: Iterable[Window]
 
 
 def _arguments(model: SequenceModel, batch: Any, state: Any, seed: int | None, number: int, batch_first: bool) -> dict[str, Any]:
-    """Arguments of `loss_grad_state` for a batch of any form, with the seed of its update."""
+    """Arguments of `loss_grad_state_count` for a batch of any form, with the seed of its update."""
     if isinstance(batch, Window):
         check_not_batch_first(batch_first)
         arguments = _carried(model, batch, state, "mean")
     else:
         arguments = read_batch(model, batch, number, batch_first)
     if seed is not None:
-        arguments.setdefault("seed", int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+        arguments.setdefault("seed", seed)
     return arguments
+
+
+def _seed(seed: int | None, number: int, rank: int) -> int | None:
+    """Of an update; every worker draws masks of its own."""
+    if seed is None:
+        return None
+    own = [seed, number, rank] if rank else [seed, number]
+    return int(np.random.SeedSequence(own).generate_state(1)[0])
 
 
 def _carried(model: SequenceModel, window: Window, state: Any, reduction: str) -> dict[str, Any]:

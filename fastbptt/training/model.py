@@ -110,16 +110,25 @@ class SequenceModel:
         """
         return self.loss_grad_state(params, x, y, lengths, truncation, state, weights, reduction, memory_budget, seed=seed)[:2]
 
-    @quiet
     def loss_grad_state(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, truncation: Truncation | None = None,
                         state: Any = None, weights: Any = None, reduction: str = "sum", memory_budget: int | str | None = None,
                         *, seed: int | None = None) -> tuple[float, ModelParams, Any]:
         """As `loss_and_grad`, and the State after the last valid step: what a stream carries on to its next window."""
+        return self.loss_grad_state_count(params, x, y, lengths, truncation, state, weights, reduction, memory_budget,
+                                          seed=seed)[:3]
+
+    @quiet
+    def loss_grad_state_count(self, params: ModelParams, x: Any, y: Any, lengths: Any = None,
+                              truncation: Truncation | None = None, state: Any = None, weights: Any = None,
+                              reduction: str = "sum", memory_budget: int | str | None = None, *,
+                              seed: int | None = None) -> tuple[float, ModelParams, Any, int]:
+        """As `loss_grad_state`, and the number of steps whose loss counts, by which a mean has been divided."""
         params = check_output_params(self, params)
         tape, counted = self._counted(params, x, y, lengths, state, weights, reduction, seed, memory_budget)
+        count = len(counted.t)
         if memory_budget is None:
             loss, readout, dh = self._errors(params.readout, counted, 0, tape.h)
-            return loss, ModelParams(backward(self.cell, params.cell, tape, dh, truncation).params, readout), tape.final
+            return loss, ModelParams(backward(self.cell, params.cell, tape, dh, truncation).params, readout), tape.final, count
         total, sums = 0.0, tree_map(np.zeros_like, params.readout)
 
         def segment(start: int, stop: int, h: Array) -> Array:
@@ -129,7 +138,7 @@ class SequenceModel:
             return dh
 
         grads = backward(self.cell, params.cell, tape, segment, truncation)
-        return total, ModelParams(grads.params, sums), tape.final
+        return total, ModelParams(grads.params, sums), tape.final, count
 
     @quiet
     def errors(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,

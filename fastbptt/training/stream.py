@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..errors import as_array, check_integer, is_array
+from ..errors import as_array, check_integer, check_shard, is_array
 from .sequences import Vocabulary
 from .text import TextFile
 
@@ -34,7 +34,7 @@ class Position(NamedTuple):
 
 
 def stream(source: Any, batch: int, window: int, *, vocabulary: Vocabulary | None = None, epochs: int | None = 1,
-           position: tuple[int, int] = (0, 0)) -> Stream:
+           position: tuple[int, int] = (0, 0), shard: tuple[int, int] | None = None) -> Stream:
     """Cut a source into `batch` contiguous lanes that are read in parallel, `window` steps at a time.
 
     Lane b has the steps b·n … (b+1)·n−1 of the source, n = ⌊steps / batch⌋, and is read from start to end, so that the state
@@ -57,6 +57,10 @@ def stream(source: Any, batch: int, window: int, *, vocabulary: Vocabulary | Non
         Passes over the source, each with a new state; None: endless. An iterator is read once.
     position : Position, optional
         `stream.position` of an earlier stream over the same source, to continue there. An iterator is read up to it.
+    shard : (rank, size), optional
+        Of one of `size` workers that train together: the source is cut into batch · size lanes, and this worker reads the
+        `batch` of them that begin with lane rank · batch. All lanes are of one length, so every worker has as many windows,
+        and together these are the windows of one stream with a batch of batch · size.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def stream(source: Any, batch: int, window: int, *, vocabulary: Vocabulary | Non
     Raises
     ------
     TypeError, ValueError
-        If the source is none of these, or has less than two steps for every lane (one, of a pair).
+        If the source is none of these, or has less than two steps for every lane of every worker (one, of a pair).
 
     Examples
     --------
@@ -75,10 +79,15 @@ def stream(source: Any, batch: int, window: int, *, vocabulary: Vocabulary | Non
     ...     print(x.tolist(), y.tolist(), fresh)
     [[0, 4], [1, 5], [2, 6]] [[1, 5], [2, 6], [3, 7]] True
     [[3, 7]] [[4, 8]] False
+    >>> for x, y, fresh in fb.stream(np.arange(10), batch=1, window=3, shard=(1, 2)):
+    ...     print(x.tolist(), y.tolist(), fresh)
+    [[4], [5], [6]] [[5], [6], [7]] True
+    [[7]] [[8]] False
     """
     batch = check_integer("batch", batch, 1, "pass the number of lanes")
     window = check_integer("window", window, 1, "pass the number of steps")
     epochs = None if epochs is None else check_integer("epochs", epochs, 1, "pass the number of passes, or None")
+    rank, size = (0, 1) if shard is None else check_shard(shard)
     remedy = "pass the position of an earlier stream"
     at = Position(*[check_integer(f"position[{i}]", n, 0, remedy) for i, n in enumerate(position)])
     if isinstance(source, str | os.PathLike):
@@ -88,18 +97,24 @@ def stream(source: Any, batch: int, window: int, *, vocabulary: Vocabulary | Non
     if hasattr(source, "__iter__") and not hasattr(source, "__len__"):
         if epochs != 1 or at.epoch:
             raise ValueError("epochs: expected 1 for an iterator, which can be read once; begin again inside it")
+        if shard is not None:
+            raise ValueError("shard: expected None for an iterator; give every worker an iterator of the lanes that it reads")
         return Stream(_Fed(iter(source), batch), window, 1, at, None)
-    return Stream(_Lanes(source, batch), window, epochs, at, getattr(source, "vocabulary", None))
+    lanes = _Lanes(source, batch, rank, size)
+    return Stream(lanes, window, epochs, at, getattr(source, "vocabulary", None), None if shard is None else (rank, size))
 
 
 class Stream:
     """An iterator of `Window`; see `fastbptt.stream`, which makes it."""
 
-    def __init__(self, source: Any, window: int, epochs: int | None, position: Position, vocabulary: Vocabulary | None):
+    def __init__(self, source: Any, window: int, epochs: int | None, position: Position, vocabulary: Vocabulary | None,
+                 shard: tuple[int, int] | None = None):
         self.position = position
         """Of the next window."""
         self.vocabulary = vocabulary
         """Of the text file; None for other sources."""
+        self.shard = shard
+        """(rank, size) where the lanes are those of one of several workers; else None."""
         self._source, self._window, self._epochs = source, window, epochs
         source.skip(position.step)
 
@@ -137,9 +152,9 @@ class Stream:
 
 
 class _Lanes:
-    """Lanes of something with a length and slices."""
+    """Lanes of something with a length and slices: `batch` of batch · size, those of one worker."""
 
-    def __init__(self, source: Any, batch: int):
+    def __init__(self, source: Any, batch: int, rank: int, size: int):
         self._paired = isinstance(source, tuple)
         arrays = source if self._paired else (source,)
         if self._paired and len(arrays) != 2:
@@ -153,11 +168,13 @@ class _Lanes:
                 (1, "i"), (1, "u")):
             raise TypeError(f"source: expected integer ids (N,), got {self._arrays[0].ndim} dimensions of "
                             f"{self._arrays[0].dtype}; pass a pair (x, y) for other inputs")
-        self.batch = batch
-        self.steps = (sizes[0] if self._paired else sizes[0] - 1) // batch
+        lanes = batch * size
+        self.steps = (sizes[0] if self._paired else sizes[0] - 1) // lanes
         if self.steps < 1:
-            raise ValueError(f"source: expected at least {batch + (not self._paired)} steps for batch={batch}, "
+            workers = f" on each of {size} workers" if size > 1 else ""
+            raise ValueError(f"source: expected at least {lanes + (not self._paired)} steps for batch={batch}{workers}, "
                              f"got {sizes[0]}; choose a smaller batch")
+        self._starts = range(rank * batch * self.steps, (rank + 1) * batch * self.steps, self.steps)
 
     def skip(self, step: int) -> None:
         """Refuse a position beyond the end of the lanes."""
@@ -168,11 +185,10 @@ class _Lanes:
     def read(self, step: int, window: int) -> tuple[Array, Array]:
         """x and y of the steps after `step`."""
         stop = min(step + window, self.steps)
-        starts = range(0, self.batch * self.steps, self.steps)
         if self._paired:
-            x, y = (_side_by_side([a[s + step:s + stop] for s in starts]) for a in self._arrays)
+            x, y = (_side_by_side([a[s + step:s + stop] for s in self._starts]) for a in self._arrays)
             return x, y
-        ids = _side_by_side([self._arrays[0][s + step:s + stop + 1] for s in starts])
+        ids = _side_by_side([self._arrays[0][s + step:s + stop + 1] for s in self._starts])
         return ids[:-1], ids[1:]
 
 

@@ -137,7 +137,7 @@ def test_which_process_is_a_command(program, line, found):
 def test_too_large_for_the_memory_is_one_line(tmp_path, capsys, monkeypatch):
     def refuse(*_):
         raise MemoryError("Unable to allocate 149. GiB")
-    monkeypatch.setattr("fastbptt.runs.train._initial", refuse)
+    monkeypatch.setattr("fastbptt.runs.start._initial", refuse)
     (tmp_path / "t.txt").write_text("abc " * 200)
     assert main(["train", "--text", str(tmp_path / "t.txt"), "--out", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err == ("fastbptt: train needs more memory than there is (Unable to allocate 149. GiB); "

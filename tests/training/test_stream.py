@@ -76,6 +76,24 @@ def test_pairs(tmp_path):
     same(fb.stream(chunks, 2, 4), windows)
 
 
+@pytest.mark.parametrize(("n", "batch", "size"), [(101, 2, 3), (23, 1, 4), (97, 3, 2), (9, 1, 8)])
+def test_shards_are_the_lanes_of_one_stream(n, batch, size, tmp_path):
+    """As many windows on every worker, whatever remains; from ids, pairs and texts; going on from a position."""
+    ids = np.arange(n) % 26
+    (tmp_path / "t.txt").write_text("".join(chr(97 + i) for i in ids))
+    x = np.random.default_rng(0).normal(size=(n, 2))
+    for source in (ids, (x, ids), tmp_path / "t.txt"):
+        whole = list(fb.stream(source, batch * size, 4, epochs=2))
+        shards = [list(fb.stream(source, batch, 4, epochs=2, shard=(rank, size))) for rank in range(size)]
+        together = [type(parts[0])(*(np.concatenate(arrays, axis=1) for arrays in zip(*(p[:2] for p in parts), strict=True)),
+                                   parts[0].fresh) for parts in zip(*shards, strict=True)]
+        same(together, whole)
+        first = fb.stream(source, batch, 4, epochs=2, shard=(size - 1, size))
+        head = [next(first)]
+        assert first.shard == (size - 1, size) and len(first) == len(fb.stream(source, batch * size, 4))
+        same([*head, *fb.stream(source, batch, 4, epochs=2, shard=(size - 1, size), position=first.position)], shards[-1])
+
+
 def test_position_goes_on():
     ids = np.arange(47) % 5
     whole = list(fb.stream(ids, 3, 4, epochs=3))
@@ -167,6 +185,11 @@ def test_memory_does_not_grow(tmp_path):
      "many_to_many"),
     (lambda p: fb.fit(fb.SequenceModel(fb.Stack([fb.RNN(5, 6)], bidirectional=True), 5), MODEL.init(),
                       fb.stream(np.arange(5), 1, 2), fb.SGD(1), opt_state=()), "one direction"),
+    (lambda p: fb.stream(np.arange(5), 2, 3, shard=(0, 3)), "at least 7 steps for batch=2 on each of 3 workers, got 5"),
+    (lambda p: fb.stream(np.arange(9), 1, 3, shard=(2, 2)), "shard: expected a rank below the size 2, got 2"),
+    (lambda p: fb.stream(np.arange(9), 1, 3, shard=(-1, 2)), "shard.0.: expected an integer of at least 0"),
+    (lambda p: fb.stream(np.arange(9), 1, 3, shard=2), "shard: expected a pair"),
+    (lambda p: fb.stream(iter([np.arange(4)[:, None]]), 1, 2, shard=(0, 1)), "shard: expected None for an iterator"),
     (lambda p: fb.Cosine(5, 5), "steps: "),
     (lambda p: fb.Cosine(5, floor=0), "floor: "),
 ])
