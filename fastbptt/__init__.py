@@ -30,7 +30,7 @@ from .training.stream import Stream, stream
 from .training.text import TextFile
 
 if TYPE_CHECKING:
-    from . import interop
+    from . import cuda, interop
     from .flow.horizon import Horizons, suggest_horizon, suggest_horizons
     from .flow.jacobians import jacobian_product, jacobian_vector, jacobians, vector_jacobian
     from .flow.lags import LagNorms, StepGradients, lag_gradients, lag_norms, step_gradients
@@ -52,8 +52,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "interop":
-        return import_module("fastbptt.interop")
+    if name in ("cuda", "interop"):
+        return import_module(f"fastbptt.{name}")
     for module, names in _LATER.items():
         if name in names:
             return getattr(import_module(f"fastbptt.{module}"), name)
@@ -100,6 +100,7 @@ __all__ = [
     "backward",
     "clip_by_norm",
     "clip_by_value",
+    "cuda",
     "evaluate",
     "fit",
     "forward",

@@ -1,5 +1,5 @@
 """What is rejected, and with which sentence: every one names the argument, what was expected, what came, and a remedy."""
-from .arrays import as_array, check_array, is_array, read_array, shape_text
+from .arrays import as_array, check_array, is_array, on_device, read_array, shape_text
 from .cells import (
     check_cells,
     check_computed_by,
@@ -12,6 +12,14 @@ from .cells import (
     check_signs,
     check_state,
     check_weights_fit,
+)
+from .devices import (
+    all_on_device,
+    check_device_params,
+    check_device_state,
+    check_on_device,
+    dtype_name,
+    refuse_on_device,
 )
 from .files import FileError, check_file_numbers, check_regular, printable
 from .loops import (
@@ -26,7 +34,7 @@ from .loops import (
     refuse_batch,
     refuse_gradient,
 )
-from .sequences import check_input, check_lengths, check_noise, check_resets
+from .sequences import check_input, check_lengths, check_noise, check_noise_possible, check_resets
 from .tapes import (
     check_budget,
     check_budget_possible,
@@ -58,6 +66,7 @@ from .values import (
 
 __all__ = [
     "FileError",
+    "all_on_device",
     "as_array",
     "check_array",
     "check_batch_keys",
@@ -68,6 +77,8 @@ __all__ = [
     "check_choice",
     "check_computed_by",
     "check_confidence",
+    "check_device_params",
+    "check_device_state",
     "check_dtype",
     "check_factor",
     "check_file_numbers",
@@ -87,8 +98,10 @@ __all__ = [
     "check_lengths",
     "check_mask",
     "check_noise",
+    "check_noise_possible",
     "check_not_batch_first",
     "check_number",
+    "check_on_device",
     "check_one_direction",
     "check_output_params",
     "check_pairs",
@@ -112,11 +125,14 @@ __all__ = [
     "check_weights",
     "check_weights_fit",
     "check_window",
+    "dtype_name",
     "is_array",
+    "on_device",
     "printable",
     "read_array",
     "refuse_batch",
     "refuse_budget",
     "refuse_gradient",
+    "refuse_on_device",
     "shape_text",
 ]
