@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .shape import Shape
-from .target import device, operations
+from .target import cuda, device, operations
 
 UNROLLED = 64      # multiply-adds of a loop that the compiler still unrolls
 _LOADS: tuple[Callable[..., Any], ...] = (
@@ -43,36 +43,58 @@ def with_first(n: int) -> Any:
 def product(first: int, stop: int, shape: Shape, dtype: str) -> Any:
     """product(sums, w, packed, vector, at, stride, s, tid): gates first … stop−1 of W times a lane's share of vectors.
 
-    The vector of gate q lies at `at + q * stride` in shared memory. Each gate has two sums, so that additions need not wait.
-    In parts, none of which is longer than what the compiler unrolls: an index that is not constant would put w into memory.
+    The vector of gate q lies at `at + q * stride` in shared memory. A gate has one sum; a single gate two, sums[0] and sums[1],
+    so that an addition need not wait for the one before.
+
+    Held weights in parts, none of which is longer than what the compiler unrolls: an index that is not constant would put w into
+    memory. The others in a loop whose length the compiler does not know: it would load them all at once, and have no registers
+    left for it.
     """
-    parts = -(-(stop - first) * shape.weights // UNROLLED) or 1
+    held = min(max(shape.held, first), stop)
+    parts = -(-(held - first) * shape.weights // UNROLLED)
     cuts = [shape.weights * part // parts // 4 * 4 for part in range(parts)] + [shape.weights]
-    multiply = None
-    for begin, end in zip(cuts, cuts[1:], strict=False):
-        multiply = _part(first, stop, begin, end, multiply, shape, dtype)
-    return multiply
+    pieces = [_from_registers(first, held, stop, begin, end, shape, dtype) for begin, end in zip(cuts, cuts[1:], strict=False)]
+    if held < stop:
+        pieces.append(_from_memory(first, held, stop, shape, dtype))
+    return _chain(pieces)
 
 
-def _part(first: int, stop: int, begin: int, end: int, before: Any, shape: Shape, dtype: str) -> Any:
-    """Weights begin … end−1 of every gate, after those of the part before."""
-    K, split, threads = shape.weights, shape.split, shape.threads
-    held, fma = min(max(shape.held, first), stop), operations(dtype)[0].fma
+def _from_registers(first: int, held: int, stop: int, begin: int, end: int, shape: Shape, dtype: str) -> Any:
+    """Weights begin … end−1 of the gates that are held."""
+    K, split = shape.weights, shape.split
+    fma, alone = operations(dtype)[0].fma, stop - first == 1
 
     def multiply(sums, w, packed, vector, at, stride, s, tid):
         for k in range(begin, end):
             i = at + (k // 4 * split + s) * 4 + k % 4
             for q in range(first, held):
-                n = 2 * (q - first) + k % 2
+                n = k % 2 if alone else q - first
                 sums[n] = fma(w[q * K + k], vector[i + q * stride], sums[n])
-            for q in range(held, stop):
-                n = 2 * (q - first) + k % 2
-                sums[n] = fma(packed[((q * K + k) // 4 * threads + tid) * 4 + k % 4], vector[i + q * stride], sums[n])
-    if before is None:
-        return device(multiply)
-    own = device(multiply)
+    return device(multiply)
+
+
+def _from_memory(first: int, held: int, stop: int, shape: Shape, dtype: str) -> Any:
+    """All weights of the other gates."""
+    K, split, threads = shape.weights, shape.split, shape.threads
+    fma, alone = operations(dtype)[0].fma, stop - first == 1
+
+    def multiply(sums, w, packed, vector, at, stride, s, tid):
+        for m in range(cuda.blockDim.x // (4 * split * split)):       # K // 4
+            for c in range(4):
+                i = at + (m * split + s) * 4 + c
+                for q in range(held, stop):
+                    n = c % 2 if alone else q - first
+                    sums[n] = fma(packed[((q * K // 4 + m) * threads + tid) * 4 + c], vector[i + q * stride], sums[n])
+    return device(multiply)
+
+
+def _chain(functions: list[Any]) -> Any:
+    """One after the other; nothing for none."""
+    if len(functions) < 2:
+        return functions[0] if functions else device(lambda sums, w, packed, vector, at, stride, s, tid: None)
+    one, rest = functions[0], _chain(functions[1:])
 
     def both(sums, w, packed, vector, at, stride, s, tid):
-        before(sums, w, packed, vector, at, stride, s, tid)
-        own(sums, w, packed, vector, at, stride, s, tid)
+        one(sums, w, packed, vector, at, stride, s, tid)
+        rest(sums, w, packed, vector, at, stride, s, tid)
     return device(both)

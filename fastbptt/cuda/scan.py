@@ -54,7 +54,7 @@ def forward_scan(variant: Variant, shape: Shape) -> Any:
     columns, inputs, _, first_recurrent, gates = form.layout
     S, second, H, Hp, K, split = form.states, form.second_product is not None, shape.H, shape.Hp, shape.weights, shape.split
     block, threads, held, kept_count = gates - second, shape.threads, shape.held, form.saved
-    size, held_size, sums_size = 2 * Hp, max(1, held * K), 2 * gates
+    size, held_size, sums_size = 2 * Hp, max(1, held * K), max(2, gates)
     real, zero, total = real_type(dtype), np.dtype(dtype).type(0), lane_sum(split)
     main, last_gate = product(0, block, shape, dtype), product(block, gates, shape, dtype)
     load_states, store_states, take = load(S), store(S), load(columns)
@@ -103,8 +103,10 @@ def forward_scan(variant: Variant, shape: Shape) -> Any:
             for n in range(sums_size):
                 sums[n] = zero
             main(sums, w, packed, states, now, 0, s, tid)
+            if block == 1:
+                sums[0] += sums[1]
             for q in range(block):
-                a[first_recurrent + q] += total(sums[2 * q] + sums[2 * q + 1])
+                a[first_recurrent + q] += total(sums[q])
             if second:
                 a[0], operand = reset_gate(take(a, 0, 1), old)
                 if s == 0:
@@ -138,7 +140,7 @@ def backward_scan(variant: Variant, shape: Shape) -> Any:
     columns, inputs, _, first_recurrent, gates = form.layout
     S, second, H, Hp, K, split = form.states, form.second_product is not None, shape.H, shape.Hp, shape.weights, shape.split
     block, threads, held, kept_count, X = gates - second, shape.threads, shape.held, form.saved, form.extra_count
-    size, held_size, sums_size, units, X_size = 2 * gates * Hp, max(1, held * K), 2 * gates, inputs + X, max(1, X)
+    size, held_size, sums_size, units, X_size = 2 * gates * Hp, max(1, held * K), max(2, gates), inputs + X, max(1, X)
     stored = max(inputs, first_recurrent + gates)
     real, zero, total = real_type(dtype), np.dtype(dtype).type(0), lane_sum(split)
     main, last_gate = product(0, block, shape, dtype), product(block, gates, shape, dtype)
@@ -215,10 +217,9 @@ def backward_scan(variant: Variant, shape: Shape) -> Any:
                 sums[0] = direct[0]
             cuda.syncthreads()
             main(sums, w, packed, errors, now, Hp, s, tid)
-            sum_of = zero
-            for q in range(block):
-                sum_of += sums[2 * q] + sums[2 * q + 1]
-            e = replace(direct, total(sum_of))
+            for q in range(1, sums_size):
+                sums[0] += sums[q]
+            e = replace(direct, total(sums[0]))
             if reset:
                 for n in range(S):
                     left[n] += e[n]

@@ -47,7 +47,7 @@ class DeviceScan:
         self.mask = None if cell.mask is None else xp.asarray(np.array(cell.mask))
         self.W = given["W"] if self.mask is None else given["W"] * self.mask
         self.initial = xp.ascontiguousarray(xp.concatenate([library.load(a).reshape(1, -1, H) for a in initial], axis=0))
-        self.shape = shape_for(H, form.layout.recurrent, np.dtype(dtype).itemsize)
+        self.shape = shape_for(H, form.layout.recurrent, np.dtype(dtype).itemsize, form.extra_count)
         self.batch: Any = None
         self.arrays: Any = None
 

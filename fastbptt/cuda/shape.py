@@ -4,9 +4,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 LARGEST = 128            # units of a block
-THREADS = 1024           # of a block, at most
-HELD_WORDS = 64          # of weights in the registers of a thread, where a block has at most HALF threads: it has 128 registers
-HALF = 512
+THREADS = 512            # of a block, each of which has 128 registers of four bytes
+HELD_WORDS = 64          # of them for weights,
+OWN_WORDS = 8            # … where a unit's own parameters and their gradients need no more than this;
+HELD_BESIDE_OWN = 48     # … else so many
 
 
 class Shape(NamedTuple):
@@ -31,16 +32,18 @@ class Shape(NamedTuple):
         return self.Hp * self.split
 
 
-def shape_for(H: int, gates: int, itemsize: int, split: int | None = None) -> Shape:
-    """The shape of the scans of a cell with so many gates in W.
+def shape_for(H: int, gates: int, itemsize: int, own: int = 0, split: int | None = None) -> Shape:
+    """The shape of the scans of a cell with so many gates in W, and so many parameters of a unit's own.
 
     The fewest lanes for a unit, from four on, with which all of W is in registers; else as many as a block of 512 threads has.
+    What a compiler makes of these numbers is checked for every cell (tests/cuda/test_machine_code.py).
     """
+    words = HELD_WORDS if 2 * own * itemsize // 4 <= OWN_WORDS else HELD_BESIDE_OWN
     if split is None:
-        options = [n for n in (4, 8) if padded(H, n) * n <= HALF]
-        fitting = [n for n in options if held_gates(H, gates, itemsize, n) == gates]
-        split = fitting[0] if fitting else options[-1] if options else 4
-    return Shape(H, split, padded(H, split), held_gates(H, gates, itemsize, split))
+        options = [n for n in (4, 8) if padded(H, n) * n <= THREADS]
+        fitting = [n for n in options if words_of(H, gates, itemsize, n) <= words]
+        split = fitting[0] if fitting else options[-1]
+    return Shape(H, split, padded(H, split), min(gates, words // words_of(H, 1, itemsize, split)))
 
 
 def padded(H: int, split: int) -> int:
@@ -49,9 +52,6 @@ def padded(H: int, split: int) -> int:
     return -(-H // unit) * unit
 
 
-def held_gates(H: int, gates: int, itemsize: int, split: int) -> int:
-    """Gates whose weights fit the registers."""
-    Hp = padded(H, split)
-    if Hp * split > HALF:
-        return 0
-    return min(gates, HELD_WORDS // (Hp // split * (itemsize // 4)))
+def words_of(H: int, gates: int, itemsize: int, split: int) -> int:
+    """What so many gates of W take of a thread's registers."""
+    return gates * padded(H, split) // split * (itemsize // 4)

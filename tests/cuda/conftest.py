@@ -12,8 +12,8 @@ if SIMULATED:
     import cuda_simulator
 
     cuda_simulator.install()
-    collect_ignore += ["test_machine_code.py", "test_without_gpu.py", "test_gpu.py"]
+    collect_ignore += ["test_machine_code.py", "test_device.py", "test_without_gpu.py", "test_gpu.py"]
 else:
     collect_ignore += ["test_simulator.py", "test_barriers.py"]
     if not EXTRA:
-        collect_ignore += ["test_machine_code.py"]
+        collect_ignore += ["test_machine_code.py", "test_device.py"]

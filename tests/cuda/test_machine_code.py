@@ -22,6 +22,8 @@ from fastbptt.cuda.target import OLDEST, cuda, real_type, types
 TARGETS = ("sm_80", "sm_90", "sm_100")
 REGISTERS = 65536      # of a multiprocessor
 SIZES = {"float32": 4, "float64": 8}
+CASES = [(name, H) for name in ("tanh", "leak", "gru_after", "gru_before", "lstm", "lstm_peephole") for H in (7, 64, 128)]
+CASES += [(name, 32) for name in ("sigmoid", "relu", "leaky_relu")]
 N, INTEGERS = types.int64, types.int64[::1]
 
 
@@ -55,18 +57,17 @@ def check(function, signature, threads, dtype, tmp_path):
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize("dtype", SIZES)
-@pytest.mark.parametrize(("name", "H"), [(name, H) for name in ("tanh", "leak", "gru_after", "gru_before", "lstm", "lstm_peephole")
-                                         for H in (7, 64, 128)] + [(name, 32) for name in ("sigmoid", "relu", "leaky_relu")])
+@pytest.mark.parametrize(("name", "H"), CASES)
 def test_scans(name, H, dtype, direction, tmp_path):
     cell, array = CELLS[name][1](4, H), real_type(dtype)[::1]
-    shape = shape_for(H, cell.form.layout.recurrent, SIZES[dtype])
+    shape = shape_for(H, cell.form.layout.recurrent, SIZES[dtype], cell.form.extra_count)
     variant = Variant(cell.params_type, cell.options, cell._saves, True, dtype)
     flags = types.uint8[::1]
     if direction == "forward":
-        ptx = check(forward_scan(variant, shape), [array] * 5 + [flags, INTEGERS, array, array, N, N], shape.threads, dtype, tmp_path)
+        made, rest = forward_scan, [INTEGERS, array, array, N, N]
     else:
-        ptx = check(backward_scan(variant, shape), [array] * 5 + [flags, INTEGERS, INTEGERS] + [array] * 5 + [types.boolean, N, N],
-                    shape.threads, dtype, tmp_path)
+        made, rest = backward_scan, [INTEGERS, INTEGERS, *[array] * 5, types.boolean, N, N]
+    ptx = check(made(variant, shape), [*[array] * 5, flags, *rest], shape.threads, dtype, tmp_path)
     assert ("ld.shared.v4.b32" if dtype == "float32" else "ld.shared.v2.b64") in re.sub(r"\.[fu](?=32|64)", ".b", ptx)
 
 
@@ -82,4 +83,5 @@ def test_small_kernels(dtype, tmp_path):
 def test_what_fits_the_registers():
     """W of an RNN with 128 units, and of an LSTM with 64: in registers; two gates of an LSTM with 128."""
     assert shape_for(128, 1, 4) == (128, 4, 128, 1) and shape_for(64, 4, 4) == (64, 4, 64, 4)
-    assert shape_for(64, 4, 8) == (64, 8, 64, 4) and shape_for(128, 4, 4) == (128, 4, 128, 2)
+    assert shape_for(64, 4, 8) == (64, 8, 64, 4) and shape_for(64, 4, 8, 3) == (64, 8, 64, 3)
+    assert shape_for(128, 4, 4) == (128, 4, 128, 2)

@@ -45,7 +45,7 @@ def test_one_step(name):
 @pytest.mark.parametrize("split", [1, 8])
 @pytest.mark.parametrize("name", ["leak", "gru_before"])
 def test_other_splits(name, split, monkeypatch):
-    monkeypatch.setattr(scans, "shape_for", lambda *sizes: shape_for(*sizes, split))
+    monkeypatch.setattr(scans, "shape_for", lambda *sizes: shape_for(*sizes, split=split))
     call = Call(name, "float64", 3, 2, 2, 7, ragged=True)
     call.same(call.on_device(), call.by_oracle())
 
