@@ -30,7 +30,7 @@ from .training.stream import Stream, stream
 from .training.text import TextFile
 
 if TYPE_CHECKING:
-    from . import distributed, interop, tasks
+    from . import cuda, distributed, interop, tasks
     from .flow.horizon import Horizons, suggest_horizon, suggest_horizons
     from .flow.jacobians import jacobian_product, jacobian_vector, jacobians, vector_jacobian
     from .flow.lags import LagNorms, StepGradients, lag_gradients, lag_norms, step_gradients
@@ -52,7 +52,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("distributed", "interop", "tasks"):
+    if name in ("cuda", "distributed", "interop", "tasks"):
         return import_module(f"fastbptt.{name}")
     for module, names in _LATER.items():
         if name in names:
@@ -100,6 +100,7 @@ __all__ = [
     "backward",
     "clip_by_norm",
     "clip_by_value",
+    "cuda",
     "distributed",
     "evaluate",
     "fit",

@@ -2,10 +2,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
+
+import numpy as np
 
 from ..arrays import NO_RESETS, NONE, Batch, Grads, longest_first
 from ..errors import (
+    all_on_device,
     check_array,
     check_budget_possible,
     check_input,
@@ -68,6 +72,9 @@ def forward(cell: Any, params: Any, x: Any, state: Any = None, lengths: Any = No
     >>> tape.h.shape, tape.final.h.shape
     ((5, 2, 4), (2, 4))
     """
+    if type(x) is not np.ndarray and all_on_device(x, params):
+        tape: Tape = device_api().forward(cell, params, x, state, lengths, resets, noise, seed, memory_budget)
+        return tape
     given, params = params, check_params(cell, params)
     dtype = first_array(params).dtype
     x, steps = check_input(cell, x, dtype, lengths)
@@ -155,6 +162,9 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
     P. J. Werbos, "Backpropagation through time: what it does and how to do it", Proceedings of the IEEE 78(10), 1990;
     R. J. Williams and J. Peng, Neural Computation 2(4), 1990.
     """
+    if getattr(tape, "on_device", False):
+        grads: Grads = device_api().backward(cell, params, tape, dh, check_horizon(truncation), dfinal, clip_state)
+        return grads
     scans = tape.checked[1] if isinstance(tape, Tape) and params is tape.checked[0] else None
     checked = check_params(cell, params) if scans is None else None
     dtype = first_array(checked).dtype if scans is None else scans[0].dtype
@@ -186,6 +196,11 @@ def backward(cell: Any, params: Any, tape: Tape, dh: Any, truncation: Truncation
 def _no_errors(cell: Any, B: int, dtype: Any) -> Any:
     """∂L/∂(final state) where nothing follows: zeros, which no scan writes to."""
     return check_state(cell, None, B, dtype)
+
+
+def device_api() -> Any:
+    """What computes where the arrays are on a GPU."""
+    return import_module("fastbptt.cuda.api")
 
 
 def check_horizon(truncation: Any) -> Truncation:

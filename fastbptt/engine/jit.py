@@ -40,9 +40,17 @@ def njit(function: Callable[..., Any] | None = None, *, allocates: bool = False,
 
 
 def overload(function: Callable[..., Any], *, allocates: bool = False, prefer_literal: bool = False) -> Any:
-    """`numba.extending.overload` whose implementations are building blocks, inlined into what calls them."""
+    """`numba.extending.overload` whose implementations are building blocks, inlined into what calls them.
+
+    `function.implementation` is what chooses one, for those who compile it for something else.
+    """
     options = compiler.overload_options(_FLAGS, allocates=allocates)
-    return extending.overload(function, prefer_literal=prefer_literal, jit_options=options)
+    register = extending.overload(function, prefer_literal=prefer_literal, jit_options=options)
+
+    def decorate(implementation: Callable[..., Any]) -> Any:
+        function.implementation = implementation        # type: ignore[attr-defined]
+        return register(implementation)
+    return decorate
 
 
 def jitable(function: Callable[..., Any]) -> Any:

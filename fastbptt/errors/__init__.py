@@ -1,5 +1,5 @@
 """What is rejected, and with which sentence: every one names the argument, what was expected, what came, and a remedy."""
-from .arrays import as_array, check_array, is_array, read_array, shape_text
+from .arrays import as_array, check_array, is_array, on_device, read_array, shape_text
 from .cells import (
     check_cells,
     check_computed_by,
@@ -12,6 +12,14 @@ from .cells import (
     check_signs,
     check_state,
     check_weights_fit,
+)
+from .devices import (
+    all_on_device,
+    check_device_params,
+    check_device_state,
+    check_on_device,
+    dtype_name,
+    refuse_on_device,
 )
 from .estimators import (
     check_cell_options,
@@ -41,7 +49,7 @@ from .loops import (
     refuse_batch,
     refuse_gradient,
 )
-from .sequences import check_input, check_lengths, check_noise, check_resets
+from .sequences import check_input, check_lengths, check_noise, check_noise_possible, check_resets
 from .tapes import (
     check_budget,
     check_budget_possible,
@@ -91,6 +99,7 @@ __all__ = [
     "BATCH_KEYS",
     "FileError",
     "WorkerError",
+    "all_on_device",
     "as_array",
     "check_alike",
     "check_array",
@@ -105,6 +114,8 @@ __all__ = [
     "check_communicator",
     "check_computed_by",
     "check_confidence",
+    "check_device_params",
+    "check_device_state",
     "check_dtype",
     "check_factor",
     "check_file_numbers",
@@ -127,8 +138,10 @@ __all__ = [
     "check_mask",
     "check_no_early_stopping",
     "check_noise",
+    "check_noise_possible",
     "check_not_batch_first",
     "check_number",
+    "check_on_device",
     "check_one_direction",
     "check_output_params",
     "check_own_shard",
@@ -165,7 +178,9 @@ __all__ = [
     "check_weights_fit",
     "check_window",
     "check_y_given",
+    "dtype_name",
     "is_array",
+    "on_device",
     "printable",
     "read_array",
     "refuse_batch",
@@ -177,5 +192,6 @@ __all__ = [
     "refuse_stopped",
     "refuse_uneven",
     "refuse_unsaid",
+    "refuse_on_device",
     "shape_text",
 ]

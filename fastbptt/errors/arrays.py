@@ -35,11 +35,18 @@ def is_array(value: Any) -> bool:
     return True
 
 
+def on_device(value: Any) -> bool:
+    """Whether it is an array on a GPU: one of CuPy, PyTorch, Numba or another library that says so."""
+    if getattr(value, "requires_grad", False) is True:      # asking such a tensor for its memory is an error
+        return bool(getattr(value, "is_cuda", False))
+    return hasattr(value, "__cuda_array_interface__") or hasattr(value, "__cuda_ndarray__")
+
+
 def _check_reach(name: str, value: Any, expected: str) -> None:
     """Refuse what NumPy could read only by leaving a gradient or a device behind."""
     if getattr(value, "requires_grad", False) is True:
         raise TypeError(f"{name}: {expected}, got a tensor that requires grad; pass {name}.detach()")
-    elsewhere = hasattr(value, "__cuda_array_interface__")
+    elsewhere = on_device(value)
     if not elsewhere and hasattr(value, "__dlpack_device__"):
         try:
             elsewhere = int(value.__dlpack_device__()[0]) not in HOST

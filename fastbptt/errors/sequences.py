@@ -72,8 +72,13 @@ def check_resets(resets: Any, T: int, B: int) -> np.ndarray[Any, Any]:
     return canonical(array, BOOL)
 
 
-def check_noise(cell: Any, noise: Any, T: int, B: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """(T, B, H) real, for a cell that has a single pre-activation."""
+def check_noise_possible(cell: Any) -> None:
+    """A cell that has a single pre-activation."""
     if is_stack(cell) or cell.gates != 1:
         raise ValueError(f"noise: expected None for {cell}; only RNN adds noise to its pre-activations")
+
+
+def check_noise(cell: Any, noise: Any, T: int, B: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """(T, B, H) real, for a cell that has a single pre-activation."""
+    check_noise_possible(cell)
     return check_array("noise", noise, (T, B, cell.hidden_size), dtype, cell)
