@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .flow.lyapunov import lyapunov_spectrum
     from .flow.norms import JacobianNorms, jacobian_norms
     from .flow.report import GradientFlow, gradient_flow
+    from .tangent.jvp import Tangent, jvp
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ _LATER = {
     "flow.lyapunov": ("lyapunov_spectrum",),
     "flow.norms": ("JacobianNorms", "jacobian_norms"),
     "flow.report": ("GradientFlow", "gradient_flow"),
+    "tangent.jvp": ("Tangent", "jvp"),
 }
 
 
@@ -93,6 +95,7 @@ __all__ = [
     "Stack",
     "StepGradients",
     "Stream",
+    "Tangent",
     "Tape",
     "TextFile",
     "Truncation",
@@ -110,6 +113,7 @@ __all__ = [
     "jacobian_product",
     "jacobian_vector",
     "jacobians",
+    "jvp",
     "lag_gradients",
     "lag_norms",
     "load_model",

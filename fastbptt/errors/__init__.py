@@ -30,6 +30,7 @@ from .sequences import check_input, check_lengths, check_noise, check_resets
 from .tapes import (
     check_budget,
     check_budget_possible,
+    check_directions,
     check_finite_gradient,
     check_finite_states,
     check_has_cell_state,
@@ -68,6 +69,7 @@ __all__ = [
     "check_choice",
     "check_computed_by",
     "check_confidence",
+    "check_directions",
     "check_dtype",
     "check_factor",
     "check_file_numbers",
