@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .flow.norms import JacobianNorms, jacobian_norms
     from .flow.report import GradientFlow, gradient_flow
     from .tangent.jvp import Tangent, jvp
+    from .tangent.per_sequence import per_sequence_gradients, per_sequence_norms
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ _LATER = {
     "flow.norms": ("JacobianNorms", "jacobian_norms"),
     "flow.report": ("GradientFlow", "gradient_flow"),
     "tangent.jvp": ("Tangent", "jvp"),
+    "tangent.per_sequence": ("per_sequence_gradients", "per_sequence_norms"),
 }
 
 
@@ -119,6 +121,8 @@ __all__ = [
     "load_model",
     "lyapunov_spectrum",
     "pad",
+    "per_sequence_gradients",
+    "per_sequence_norms",
     "sample",
     "save_model",
     "set_num_threads",

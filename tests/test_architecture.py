@@ -10,7 +10,8 @@ from fastbptt.engine.jit import is_compiled
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastbptt"
 LAYERS = {"__version__": 0, "arrays": 0, "tree": 0, "errors": 1, "engine": 2, "cells": 3, "bptt": 4, "flow": 5, "tangent": 5,
-          "training": 5, "interop": 6, "torch": 6, "bench": 6, "demo": 6, "runs": 6, "commands": 7, "cli": 8, "__main__": 9, "__init__": 10}
+          "training": 5, "interop": 6, "torch": 6, "bench": 6, "demo": 6, "runs": 6, "commands": 7, "cli": 8, "__main__": 9,
+          "__init__": 10}
 PLAIN_NUMBA = PACKAGE / "bench" / "numba_peer.py"      # what users would write without this package, which is not of its kernels
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 

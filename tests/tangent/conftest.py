@@ -96,3 +96,6 @@ def cells():
 def pytest_generate_tests(metafunc):
     if "name" in metafunc.fixturenames:
         metafunc.parametrize("name", CELLS)
+    if "typical" in metafunc.fixturenames:      # a type of parameters that only others' code has compiles for `slow` tests alone
+        metafunc.parametrize("typical", [pytest.param(name, marks=[pytest.mark.slow] if name in ("gru_after", "lstm") else [])
+                                         for name in CELLS])

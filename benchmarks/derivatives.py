@@ -1,4 +1,4 @@
-"""Derivatives along a direction: what a Jacobian-vector product costs beside the forward pass, over the sizes S, M and L."""
+"""What other derivatives than one gradient cost, over the sizes S, M and L: along a direction, and for each sequence."""
 
 from __future__ import annotations
 
@@ -50,3 +50,27 @@ class JacobianVector:
     def time_jvp(self, cell: str, size: str) -> None:
         cell_, params, tape, direction = self.given
         fb.jvp(cell_, params, tape, *direction)
+
+
+class PerSequence:
+    """The gradient of each sequence and its norm, and the gradient of their sum."""
+
+    params = (list(CELLS), [size for size in SIZES if "-B1-" not in size])
+    param_names = ["cell", "size"]
+
+    def setup(self, cell: str, size: str) -> None:
+        case = case_of(cell, size, "float32")
+        own, params, tape, _ = problem(replace(case, T=3))
+        parts = fb.per_sequence_gradients(own, params, tape, tape.h)
+        for part, whole in zip(parts, fb.backward(own, params, tape, tape.h).params, strict=True):
+            np.testing.assert_allclose(part.sum(axis=0), whole, rtol=1e-2, atol=1e-3)
+        self.given = problem(case)[:3]
+
+    def time_backward(self, cell: str, size: str) -> None:
+        fb.backward(*self.given, self.given[2].h)
+
+    def time_gradients(self, cell: str, size: str) -> None:
+        fb.per_sequence_gradients(*self.given, self.given[2].h)
+
+    def time_norms(self, cell: str, size: str) -> None:
+        fb.per_sequence_norms(*self.given, self.given[2].h)
