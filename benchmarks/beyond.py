@@ -75,9 +75,53 @@ def per_sequence(T: int, B: int, I: int, H: int) -> list[list[str]]:  # noqa: E7
     ]
 
 
+SPEED = 1e-12  # of a fixed point, for both searches
+
+
+def by_adam(W: Any, b: Any, starts: Any, enough: float = 0.99, seconds: float = 60.0) -> float:
+    """Seconds until so many starts have reached SPEED by Adam on the mean speed, as published searches do; inf if they do not."""
+    import torch
+
+    h = starts.clone().requires_grad_()
+    optimizer = torch.optim.Adam([h], lr=0.01)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=100)
+    begin, updates = time.perf_counter(), 0
+    while time.perf_counter() < begin + seconds:
+        optimizer.zero_grad()
+        speeds = 0.5 * (torch.tanh(h @ W.T + b) - h).square().sum(dim=1)
+        if updates % 100 == 0 and (speeds <= SPEED).double().mean() >= enough:
+            return time.perf_counter() - begin
+        loss = speeds.mean()
+        loss.backward()
+        optimizer.step()
+        schedule.step(loss.item())
+        updates += 1
+    return float("inf")
+
+
+def fixed_points(starts: int = 1000, updates: int = 1500) -> list[str]:
+    """The three bits of examples/flip_flop.py: a search from visited states, and around them."""
+    import torch
+
+    from examples import flip_flop
+
+    learned, rng = flip_flop.train(updates), np.random.default_rng(1)
+    cell, params, states = learned.model.cell, learned.params.cell, learned.states.reshape(-1, flip_flop.HIDDEN)
+    chosen = states[rng.choice(len(states), starts)]
+    chosen = (chosen + 0.3 * rng.normal(size=chosen.shape)).astype(np.float32)
+    x = np.zeros(flip_flop.BITS, np.float32)
+    found = fb.fixed_points(cell, params, x, fb.RNNState(chosen), tol=SPEED)
+    assert found.counts.sum() >= 0.99 * starts and found.speeds[found.fixed].max() <= SPEED
+    (mine,) = milliseconds(lambda: fb.fixed_points(cell, params, x, fb.RNNState(chosen), tol=SPEED))
+    adam = 1e3 * by_adam(*(torch.tensor(a, dtype=torch.float64) for a in (params.W, params.b, chosen)))
+    case = f"fixed points, {flip_flop.HIDDEN} tanh units, {starts} starts"
+    return [case, f"{mine:.0f}", f"{adam:.0f} (Adam)", f"{adam / mine:.0f}"]
+
+
 def main() -> None:
     warnings.filterwarnings("ignore", message="There is a performance drop")
     rows = [forward_mode(*size) for size in SIZES] + [row for size in SIZES for row in per_sequence(*size)]
+    rows.append(fixed_points())
     print(markdown(["", "ms", "beside it, ms", "ratio"], rows))
 
 

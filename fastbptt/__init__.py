@@ -31,6 +31,7 @@ from .training.text import TextFile
 
 if TYPE_CHECKING:
     from . import interop
+    from .flow.fixed_points import FixedPoints, fixed_points
     from .flow.horizon import Horizons, suggest_horizon, suggest_horizons
     from .flow.jacobians import jacobian_product, jacobian_vector, jacobians, vector_jacobian
     from .flow.lags import LagNorms, StepGradients, lag_gradients, lag_norms, step_gradients
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 # What a process that only trains does not need is loaded when it is first asked for.
 _LATER = {
     "flow.jacobians": ("jacobian_product", "jacobian_vector", "jacobians", "vector_jacobian"),
+    "flow.fixed_points": ("FixedPoints", "fixed_points"),
     "flow.horizon": ("Horizons", "suggest_horizon", "suggest_horizons"),
     "flow.lags": ("LagNorms", "StepGradients", "lag_gradients", "lag_norms", "step_gradients"),
     "flow.lyapunov": ("lyapunov_spectrum",),
@@ -77,6 +79,7 @@ __all__ = [
     "Cosine",
     "Directions",
     "FileError",
+    "FixedPoints",
     "GRUBeforeParams",
     "GRUParams",
     "GRUState",
@@ -107,6 +110,7 @@ __all__ = [
     "clip_by_value",
     "evaluate",
     "fit",
+    "fixed_points",
     "forward",
     "get_num_threads",
     "gradient_flow",

@@ -132,6 +132,7 @@ EXAMPLES = {
     "Stream": [lambda folder: fb.stream(np.arange(99) % 7, 3, 5, epochs=None), lambda folder: fb.stream(text_file(folder), 3, 5),
                lambda folder: fb.stream((X[:, 0], np.arange(40)), 3, 5)],
     "SavedModel": [saved],
+    "FixedPoints": [lambda folder: fb.fixed_points(CELLS["RNN"], CELLS["RNN"].init(), X[0, 0], tape_of("RNN")[2].final)],
     "GradientFlow": [flow(fb.gradient_flow)],
     "Horizons": [flow(lambda cell, params, tape, dh: fb.suggest_horizons(cell, params, [(tape, dh)] * 3))],
     "JacobianNorms": [flow(lambda cell, params, tape, dh: fb.jacobian_norms(cell, params, tape))],

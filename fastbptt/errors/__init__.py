@@ -10,6 +10,7 @@ from .cells import (
     check_params,
     check_seed,
     check_signs,
+    check_starts,
     check_state,
     check_weights_fit,
 )
@@ -26,7 +27,7 @@ from .loops import (
     refuse_batch,
     refuse_gradient,
 )
-from .sequences import check_input, check_lengths, check_noise, check_resets
+from .sequences import check_constant_input, check_input, check_lengths, check_noise, check_resets
 from .tapes import (
     check_budget,
     check_budget_possible,
@@ -69,6 +70,7 @@ __all__ = [
     "check_choice",
     "check_computed_by",
     "check_confidence",
+    "check_constant_input",
     "check_directions",
     "check_dtype",
     "check_factor",
@@ -102,6 +104,7 @@ __all__ = [
     "check_signs",
     "check_size",
     "check_span",
+    "check_starts",
     "check_state",
     "check_tape",
     "check_targets",
