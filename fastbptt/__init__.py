@@ -31,23 +31,29 @@ from .training.text import TextFile
 
 if TYPE_CHECKING:
     from . import cuda, distributed, interop, tasks
+    from .flow.fixed_points import FixedPoints, fixed_points
     from .flow.horizon import Horizons, suggest_horizon, suggest_horizons
     from .flow.jacobians import jacobian_product, jacobian_vector, jacobians, vector_jacobian
     from .flow.lags import LagNorms, StepGradients, lag_gradients, lag_norms, step_gradients
     from .flow.lyapunov import lyapunov_spectrum
     from .flow.norms import JacobianNorms, jacobian_norms
     from .flow.report import GradientFlow, gradient_flow
+    from .tangent.jvp import Tangent, jvp
+    from .tangent.per_sequence import per_sequence_gradients, per_sequence_norms
 
 __version__ = "0.1.0"
 
 # What a process that only trains does not need is loaded when it is first asked for.
 _LATER = {
     "flow.jacobians": ("jacobian_product", "jacobian_vector", "jacobians", "vector_jacobian"),
+    "flow.fixed_points": ("FixedPoints", "fixed_points"),
     "flow.horizon": ("Horizons", "suggest_horizon", "suggest_horizons"),
     "flow.lags": ("LagNorms", "StepGradients", "lag_gradients", "lag_norms", "step_gradients"),
     "flow.lyapunov": ("lyapunov_spectrum",),
     "flow.norms": ("JacobianNorms", "jacobian_norms"),
     "flow.report": ("GradientFlow", "gradient_flow"),
+    "tangent.jvp": ("Tangent", "jvp"),
+    "tangent.per_sequence": ("per_sequence_gradients", "per_sequence_norms"),
 }
 
 
@@ -73,6 +79,7 @@ __all__ = [
     "Cosine",
     "Directions",
     "FileError",
+    "FixedPoints",
     "GRUBeforeParams",
     "GRUParams",
     "GRUState",
@@ -93,6 +100,7 @@ __all__ = [
     "Stack",
     "StepGradients",
     "Stream",
+    "Tangent",
     "Tape",
     "TextFile",
     "Truncation",
@@ -104,6 +112,7 @@ __all__ = [
     "distributed",
     "evaluate",
     "fit",
+    "fixed_points",
     "forward",
     "get_num_threads",
     "gradient_flow",
@@ -112,11 +121,14 @@ __all__ = [
     "jacobian_product",
     "jacobian_vector",
     "jacobians",
+    "jvp",
     "lag_gradients",
     "lag_norms",
     "load_model",
     "lyapunov_spectrum",
     "pad",
+    "per_sequence_gradients",
+    "per_sequence_norms",
     "sample",
     "save_model",
     "set_num_threads",

@@ -9,9 +9,9 @@ import pytest
 from fastbptt.engine.jit import is_compiled
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastbptt"
-LAYERS = {"__version__": 0, "arrays": 0, "tree": 0, "errors": 1, "engine": 2, "cells": 3, "bptt": 4, "flow": 5, "training": 5,
-          "tasks": 5, "distributed": 6, "interop": 6, "torch": 6, "sklearn": 6, "cuda": 6, "bench": 6, "demo": 6, "runs": 6,
-          "commands": 7, "cli": 8, "__main__": 9, "__init__": 10}
+LAYERS = {"__version__": 0, "arrays": 0, "tree": 0, "errors": 1, "engine": 2, "cells": 3, "bptt": 4, "flow": 5, "tangent": 5,
+          "training": 5, "tasks": 5, "distributed": 6, "interop": 6, "torch": 6, "sklearn": 6, "cuda": 6, "bench": 6, "demo": 6,
+          "runs": 6, "commands": 7, "cli": 8, "__main__": 9, "__init__": 10}
 PLAIN_NUMBA = PACKAGE / "bench" / "numba_peer.py"      # what users would write without this package, which is not of its kernels
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 

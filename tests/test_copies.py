@@ -43,6 +43,11 @@ def tape_of(name, budget=None):
     return cell, params, fb.forward(cell, params, X, state, LENGTHS, resets=RESETS, memory_budget=budget, seed=seed)
 
 
+def tangent_of(name):
+    cell, params, tape = tape_of(name)
+    return fb.jvp(cell, params, tape, params, X)
+
+
 def same(a, b):
     """Of one type, with equal contents, bit for bit."""
     if isinstance(a, np.ndarray):
@@ -115,6 +120,7 @@ EXAMPLES = {
     "Directions": [lambda folder: CELLS["two directions"].init()[0]],
     "Grads": [grads_of(name) for name in CELLS],
     "Tape": [lambda folder, given=given: tape_of(*given)[2] for given in TAPES],
+    "Tangent": [lambda folder, name=name: tangent_of(name) for name in ("LSTM", "stack", "two directions")],
     "Truncation": [lambda folder: fb.Truncation(9, 2), lambda folder: fb.Truncation.chunks(7)],
     "SequenceModel": [lambda folder: model_of(), lambda folder: model_of(CELLS["two directions"])],
     "ModelParams": [lambda folder: model_of().init()], "ReadoutParams": [lambda folder: model_of().init().readout],
@@ -126,6 +132,7 @@ EXAMPLES = {
     "Stream": [lambda folder: fb.stream(np.arange(99) % 7, 3, 5, epochs=None), lambda folder: fb.stream(text_file(folder), 3, 5),
                lambda folder: fb.stream((X[:, 0], np.arange(40)), 3, 5)],
     "SavedModel": [saved],
+    "FixedPoints": [lambda folder: fb.fixed_points(CELLS["RNN"], CELLS["RNN"].init(), X[0, 0], tape_of("RNN")[2].final)],
     "GradientFlow": [flow(fb.gradient_flow)],
     "Horizons": [flow(lambda cell, params, tape, dh: fb.suggest_horizons(cell, params, [(tape, dh)] * 3))],
     "JacobianNorms": [flow(lambda cell, params, tape, dh: fb.jacobian_norms(cell, params, tape))],

@@ -79,7 +79,7 @@ def segment_unit(cell: Any, batch: Batch, shards: int, dtype: Any) -> int:
 
 
 @lru_cache(maxsize=64)
-def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bool, B: int, shards: int,
+def sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bool, B: int, shards: int,
                 resets: bool) -> tuple[tuple[int, int], ...]:
     """Shapes of `Sums` (see `input_sum` and `state_sum`)."""
     form, like = FORMS[params_type], NONE[dtype]
@@ -90,6 +90,6 @@ def _sum_shapes(params_type: type, inputs: int, hidden: int, dtype: Any, ids: bo
 
 def empty_sums(cell: Any, batch: Batch, passes: Passes, dtype: Any) -> tuple[Array, ...]:
     """Zero partial sums for the backward scans over the segments of a batch."""
-    shapes = _sum_shapes(cell.params_type, cell.input_size, cell.hidden_size, dtype, batch.x.ndim == 2, len(batch.lengths),
+    shapes = sum_shapes(cell.params_type, cell.input_size, cell.hidden_size, dtype, batch.x.ndim == 2, len(batch.lengths),
                          passes.shards, batch.resets.size > 0)
     return tuple([np.zeros(shape, dtype) for shape in shapes])

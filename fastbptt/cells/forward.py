@@ -1,18 +1,22 @@
-"""The loop over time, one for all cells: the type of the `Params` tuple selects the form (`form.py`)."""
+"""The loop over time, one for all cells: the type of the `Params` tuple selects the form (`form.py`).
+
+The type of the options says what a scan computes: with `Options` the states, with `Linearised` their tangents (`tangent.py`).
+"""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arrays import Options
 from ..engine import simd
 from ..engine.gemm import row_range
-from ..engine.jit import njit
+from ..engine.jit import njit, overload
 from ..engine.panels import add_row, copy_row, gather_row
 from ..engine.partition import shard_count
 from ..engine.pool import run_pieces, stalls_of
 from ..engine.primitives import empty, minimum
-from ..engine.tuples import refer
+from ..engine.tuples import refer, tuple_kind
 from .buffers import ForwardWork, measure
 from .form import layout
 from .inputs import input_rows
@@ -61,8 +65,9 @@ def forward_shard(shard, job):
     for i in range(n):
         rows[i] = order[first + i * by]
         lengths[i] = steps_here(job.batch, rows[i], d.T)
+    inputs = job.team.parts * minimum(product_rows(d), steps * n) * gathered_row(job.options, d)
     work = ForwardWork(empty(steps * n * d.row, dtype), empty(n * d.state_row, dtype), job.panels.state,
-                       empty(steps * n, np.int64), empty(job.team.parts * minimum(product_rows(d), steps * n) * d.x_row, dtype))
+                       empty(steps * n, np.int64), empty(inputs, dtype))
     step_through(rows, lengths, steps, work, job, d)
 
 
@@ -85,19 +90,44 @@ class Block(NamedTuple):
 def prepare(part, block):
     """Working rows of one part of a block: what does not depend on the state."""
     job, work = block.job, block.work
-    batch, params, parts = job.batch, job.params, job.team.parts
-    d = measure(params, job.tape, job.initial)
+    parts, d = job.team.parts, measure(job.params, job.tape, job.initial)
     begin, end = row_range(block.filled, part, parts)
-    size = work.inputs.size // d.x_row // parts
+    width = gathered_row(job.options, d)
+    size = work.inputs.size // width // parts
     cuts = cut_rows(end - begin, size)
     for cut in range(cuts):
         first = begin + (end - begin) * cut // cuts
         count = begin + (end - begin) * (cut + 1) // cuts - first
-        z, index = work.z[first * d.row:], work.indices[first:]
-        input_rows(batch.x, z, work.inputs[part * size * d.x_row:], job.panels.inputs, params, index, count, d)
-        clear_columns(z, layout(params), count, d)
+        fill_rows(job.options, work.z[first * d.row:], work.inputs[part * size * width:], work.indices[first:], count, job, d)
+
+
+def gathered_row(options: Any, dims: Any) -> Any:
+    """Floats of the longest row that is gathered for a product."""
+    raise NotImplementedError
+
+
+@overload(gathered_row)
+def _gathered_row(options, dims):
+    return (lambda options, dims: dims.x_row) if tuple_kind(options) is Options else None
+
+
+def fill_rows(options: Any, z: Any, gathered: Any, index: Any, count: Any, job: Any, dims: Any) -> Any:
+    """The rows z of `count` steps with these flat indices, without what depends on the state."""
+    raise NotImplementedError
+
+
+@overload(fill_rows)
+def _fill_rows(options, z, gathered, index, count, job, dims):
+    if tuple_kind(options) is not Options:
+        return None
+
+    def fill(options, z, gathered, index, count, job, dims):
+        batch, params = job.batch, job.params
+        input_rows(batch.x, z, gathered, job.panels.inputs, params, index, count, dims)
+        clear_columns(z, layout(params).input_columns, layout(params).columns, count, dims)
         if batch.noise.size > 0:
-            add_noise(z, batch.noise, index, count, d)
+            add_noise(z, batch.noise, index, count, dims)
+    return fill
 
 
 @njit(once=True)
@@ -129,11 +159,10 @@ def step_through(rows, lengths, steps, work, job, d):
 
 
 @njit
-def clear_columns(z, lay, count, dims):
-    """Zeros in the columns that do not receive U x."""
-    first, stop = lay.input_columns * dims.Hp, lay.columns * dims.Hp
+def clear_columns(z, first, stop, count, dims):
+    """Zeros in columns first … stop−1 of the first `count` rows."""
     for m in range(count):
-        for j in range(first, stop, simd.lanes(z)):
+        for j in range(first * dims.Hp, stop * dims.Hp, simd.lanes(z)):
             simd.store(z, m * dims.row + j, simd.splat(0, z))
 
 

@@ -1,14 +1,17 @@
-"""From δ of many steps to the gradients of the parameters and of x: products over rows of steps, and sums over shards."""
+"""From δ of many steps to the gradients of the parameters and of x: products over rows of steps, and sums over shards.
+
+What becomes of δ is chosen by the type of the sums: with `Sums` it is multiplied; `sequences.py` keeps it.
+"""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from ..engine import simd
-from ..engine.jit import njit
+from ..engine.jit import njit, overload
 from ..engine.panels import add_row, copy_row
 from ..engine.pool import run_pieces
 from ..engine.primitives import empty, maximum, minimum, zeros
-from ..engine.tuples import refer
+from ..engine.tuples import refer, tuple_kind
 from .buffers import BackwardWork, Sums, measure
 from .inputs import add_input_sum, gather_inputs, input_errors, input_gradients, input_panels, input_sum
 from .packing import sharing_of
@@ -25,10 +28,16 @@ def set_step(work, m, b, step, batch, d):
     return index
 
 
-@njit(forceinline=True)
-def shard_sums(sums, shard):
+def shard_sums(sums: Any, shard: Any) -> Any:
     """The sums of one shard."""
-    return Sums(sums.inputs[shard], sums.state[shard], sums.initial[shard])
+    raise NotImplementedError
+
+
+@overload(shard_sums)
+def _shard_sums(sums, shard):
+    if tuple_kind(sums) is not Sums:
+        return None
+    return lambda sums, shard: Sums(sums.inputs[shard], sums.state[shard], sums.initial[shard])
 
 
 class Products(NamedTuple):
@@ -76,8 +85,20 @@ def _multiply(part, products):
     input_errors(x, products.dx, products.rows, job.panels.inputs, params, work.scratch[errors:], work, count, d, part, parts)
 
 
+def unit_products(sums: Any, work: Any, count: Any, dx: Any, rows: Any, job: Any, d: Any) -> Any:
+    """What becomes of `count` rows of δ."""
+    raise NotImplementedError
+
+
+@overload(unit_products)
+def _unit_products(sums, work, count, dx, rows, job, d):
+    if tuple_kind(sums) is not Sums:
+        return None
+    return lambda sums, work, count, dx, rows, job, d: multiply_rows(sums, work, count, dx, rows, job, d)
+
+
 @njit
-def unit_products(sums, work, count, dx, rows, job, d):
+def multiply_rows(sums, work, count, dx, rows, job, d):
     """`Products`, in the parts of the team."""
     products = refer(Products(sums, work, count, dx, rows, job))
     run_pieces(_gather, products, job.team.parts, job.team.pool)

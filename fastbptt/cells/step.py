@@ -9,7 +9,7 @@ from ..engine.columns import load_columns, load_each, store_columns, store_each
 from ..engine.gemm import rows_times_panels
 from ..engine.jit import njit, overload
 from ..engine.panels import vectors_in
-from ..engine.tuples import field
+from ..engine.tuples import field, tuple_kind
 from .form import block_gates, form_of, has_second_product, layout
 
 # ---------------------------------------------------------------------------------------------- arrays of a cell
@@ -112,7 +112,7 @@ def update_states(params: Any, options: Any, tape: Any, work: Any, first: Any, n
 @overload(update_states)
 def _update_states(params, options, tape, work, first, n, dims, piece, pieces):
     form = form_of(params)
-    if form is None:
+    if form is None or tuple_kind(options) is not Options:
         return None
     columns, states, count, point, name = form.layout.columns, form.states, form.saved, form.point_forward, form.extra_field
 
@@ -143,7 +143,7 @@ def operand_forward(params: Any, options: Any, work: Any, first: Any, n: Any, di
 @overload(operand_forward)
 def _operand_forward(params, options, work, first, n, dims, piece, pieces):
     form = form_of(params)
-    if form is None:
+    if form is None or tuple_kind(options) is not Options:
         return None
     if form.second_product is None:
         return lambda params, options, work, first, n, dims, piece, pieces: None

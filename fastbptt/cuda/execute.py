@@ -40,20 +40,20 @@ class DeviceExecution(Execution):
     def output(self) -> Any:
         """h of the last layer that ran, (T, B, H), with two directions (T, B, 2H)."""
         last = len(self.runs)
-        return output_of(self.library, self.scans[last - self.ways:last])
+        return output_of(self.library, self.scans[last - self.directions:last])
 
     def back(self, dh: Any, dfinal: list[Any], groups: list[Array]) -> Grads:
         """Take all groups of passes back through all layers, and add up their gradients."""
         found = [ScanGradients(scan, final) for scan, final in zip(self.scans, dfinal, strict=True)]
         for rows in groups:
             error = dh
-            for i in reversed(range(len(self.scans) // self.ways)):
+            for i in reversed(range(len(self.scans) // self.directions)):
                 own = rows
-                if (i + 1) * self.ways < len(self.scans):      # the errors of a pass reach lower layers at all of its steps
+                if (i + 1) * self.directions < len(self.scans):      # the errors of a pass reach lower layers at all of its steps
                     own = rows.copy()
                     own[:, 2] = own[:, 3]
-                error = self._back_through(found[i * self.ways:(i + 1) * self.ways], own, error, i > 0)
-        dx = [g.input_error() for g in found[:self.ways]]
+                error = self._back_through(found[i * self.directions:(i + 1) * self.directions], own, error, i > 0)
+        dx = [g.input_error() for g in found[:self.directions]]
         x = None if dx[0] is None else self.library.give(sum(dx[1:], start=dx[0]))
         return Grads(self.cell.per_layer([g.params() for g in found]), x, self.cell.per_layer([g.states() for g in found]))
 
@@ -62,7 +62,7 @@ class DeviceExecution(Execution):
         H = layer[0].scan.cell.hidden_size
         parts = []
         for k, found in enumerate(layer):
-            own = error if self.ways == 1 else error[:, :, k * H:(k + 1) * H]
+            own = error if self.directions == 1 else error[:, :, k * H:(k + 1) * H]
             if found.scan.backwards:
                 own = reverse_on_device(self.library, own, self.batch.lengths)
             parts.append(found.add_passes(rows, own, separate))

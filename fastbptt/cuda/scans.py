@@ -80,13 +80,14 @@ class DeviceScan:
         saved = (T, B, form.saved * H) if self.cell._saves else (1,)
         return DeviceTapeArrays(xp.empty((form.states, T + 1, B, H), self.dtype), xp.empty(saved, self.dtype))
 
-    def forward(self, batch: Batch, arrays: DeviceTapeArrays) -> None:
-        """All steps of a batch into the arrays of a tape."""
+    def forward(self, batch: Batch, arrays: DeviceTapeArrays) -> DeviceScan:
+        """All steps of a batch into the arrays of a tape, which this scan then has."""
         self.batch, self.arrays = self._own_order(batch), arrays
         T, B = self.batch.x.shape[:2]
         z = self._input_products()
         self.library.launch(self.kernels().forward, B, self.shape.threads, z, self.packed(False), self.b, self.own, self.initial,
                             self.resets(), self.steps(), arrays.states, arrays.saved, int(B), int(T))
+        return self
 
     def _input_products(self) -> Any:
         """U x of all steps, (T·B, Gin·H)."""

@@ -10,6 +10,7 @@ from .cells import (
     check_params,
     check_seed,
     check_signs,
+    check_starts,
     check_state,
     check_weights_fit,
 )
@@ -49,10 +50,18 @@ from .loops import (
     refuse_batch,
     refuse_gradient,
 )
-from .sequences import check_input, check_lengths, check_noise, check_noise_possible, check_resets
+from .sequences import (
+    check_constant_input,
+    check_input,
+    check_lengths,
+    check_noise,
+    check_noise_possible,
+    check_resets,
+)
 from .tapes import (
     check_budget,
     check_budget_possible,
+    check_directions,
     check_finite_gradient,
     check_finite_states,
     check_has_cell_state,
@@ -116,6 +125,8 @@ __all__ = [
     "check_confidence",
     "check_device_params",
     "check_device_state",
+    "check_constant_input",
+    "check_directions",
     "check_dtype",
     "check_factor",
     "check_file_numbers",
@@ -162,6 +173,7 @@ __all__ = [
     "check_size",
     "check_span",
     "check_started",
+    "check_starts",
     "check_state",
     "check_sum",
     "check_tape",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tree import first_array
+from ..tree import first_array, leaves
 from .arrays import check_array, is_array, read_array, shape_text
 from .values import FLOATS, check_integer, check_number
 
@@ -137,6 +137,19 @@ def check_state(cell: Any, state: Any, B: int, dtype: np.dtype[Any], name: str =
         raise TypeError(f"{name}: expected {kind.__name__} or None, got {type(state).__name__}; "
                         f"wrap the arrays: {kind.__name__}(...)")
     return kind(*[check_array(f"{name}.{f}", a, shape, dtype, cell) for f, a in zip(kind._fields, state, strict=True)])
+
+
+def check_starts(cell: Any, states: Any, dtype: np.dtype[Any]) -> Any:
+    """A State of this cell for any number of sequences, given, of finite numbers."""
+    if states is None:
+        raise TypeError("states: expected a State of (B, H) arrays to start from, got None; pass states that the network visits")
+    first = first_array(states)
+    rows = len(first) if getattr(first, "ndim", 1 if isinstance(first, list) else 0) else 1
+    found = check_state(cell, states, rows, dtype, "states")
+    for array in leaves(found):
+        if not np.isfinite(array).all():
+            raise ValueError("states: expected finite numbers, got NaN or Inf; leave these rows out")
+    return found
 
 
 def check_seed(cell: Any, seed: Any) -> int | None:

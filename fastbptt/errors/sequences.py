@@ -62,6 +62,18 @@ def check_input(cell: Any, x: Any, dtype: np.dtype[Any], lengths: Any, name: str
     return x, steps
 
 
+def check_constant_input(cell: Any, x: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The input of one step, (I,) real or an integer id, in canonical form."""
+    size = cell.input_size
+    expected = f"expected ({size},) for {cell} or an integer id"
+    array = as_array("x", x, expected)
+    if array.dtype.kind in "iu" and array.ndim == 0:
+        if not 0 <= array < size:
+            raise ValueError(f"x: expected an id in 0 … {size - 1} for {cell}, got {array}")
+        return array.astype(INT64)
+    return check_form("x", x, array, (size,), dtype, cell)
+
+
 def check_resets(resets: Any, T: int, B: int) -> np.ndarray[Any, Any]:
     """(T, B) truth values."""
     array = read_array("resets", resets, f"expected booleans ({T}, {B})")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..tree import first_array
-from .cells import is_stack
+from .arrays import check_array
+from .cells import check_params, check_state, is_stack
 from .values import check_integer, check_up_to
 
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -69,6 +70,23 @@ def check_kept_steps(tape: Any, checkpoints: Any) -> None:
     """A tape of all steps."""
     if isinstance(tape, checkpoints):
         raise ValueError("tape: expected a tape of all steps, got one of checkpoints; call forward without memory_budget")
+
+
+def check_directions(cell: Any, params: Any, tape: Any, dparams: Any, dx: Any, dstate: Any) -> tuple[Any, Any, Any]:
+    """Tangents of the parameters, of x and of the initial state of a tape; of the first two None stands for zeros."""
+    if dparams is None and dx is None and dstate is None:
+        raise ValueError("dparams, dx, dstate: expected at least one tangent, got None for all; "
+                         "pass the direction to differentiate along")
+    dtype, x = first_array(params).dtype, tape.batch.x
+    if dparams is not None:
+        dparams = check_params(cell, dparams, "dparams")
+        if first_array(dparams).dtype != dtype:
+            raise TypeError(f"dparams: expected {dtype} like the parameters, got {first_array(dparams).dtype}; "
+                            f"convert its arrays with astype('{dtype}')")
+    if dx is not None and x.ndim == 2:
+        raise ValueError("dx: expected None for a tape of integer ids, which do not vary; pass real vectors x to forward")
+    dx = None if dx is None else check_array("dx", dx, x.shape, dtype, cell)
+    return dparams, dx, check_state(cell, dstate, x.shape[1], dtype, "dstate")
 
 
 def check_span(start: Any, stop: Any, T: int) -> tuple[int, int]:

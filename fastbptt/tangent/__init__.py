@@ -1,0 +1,1 @@
+"""Derivatives along a direction, of the states (jvp) and of the gradient (hvp)."""
