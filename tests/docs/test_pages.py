@@ -34,7 +34,7 @@ def test_comparison_of_figures(said, promised, equal):
 
 @pytest.mark.parametrize("page, least", [
     ("../README.md", 1), ("vanishing-gradient.md", 10), ("truncation-bias.md", 1), ("long-sequences.md", 1),
-    ("when-something-goes-wrong.md", 1)])
+    ("when-something-goes-wrong.md", 1), ("many-machines.md", 2)])
 def test_a_page_says_what_its_code_prints(page, least):
     blocks = PAIR.findall((DOCS / page).read_text(encoding="utf-8"))
     assert len(blocks) >= least
