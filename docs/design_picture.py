@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 ROOMS = [
     ("commands/  runs/  bench/  demo/", "command line"),
-    ("interop/  torch/", "weights and nodes of others; PyTorch modules"),
+    ("interop/  torch/  distributed/", "weights of others; PyTorch; workers"),
     ("flow/   training/", "gradients as data; trained models"),
     ("bptt/", "through time, for any cell"),
     ("cells/", "one file per cell; the scans"),

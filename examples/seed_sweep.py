@@ -67,7 +67,8 @@ def sweep_joblib(seeds: int, updates: int, workers: int) -> list[Trained]:
 def sweep_ray(seeds: int, updates: int, workers: int) -> list[Trained]:
     """In processes of a Ray cluster: that of RAY_ADDRESS, or one that begins here with so many workers."""
     import ray
-    ray.init(**({} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers}))
+    if not ray.is_initialized():
+        ray.init(**({} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers}))
     remote = ray.remote(num_cpus=1)(train_on_one_thread)
     return ray.get([remote.remote(seed, updates) for seed in range(seeds)])
 
