@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 ROOMS = [
     ("commands/  runs/  bench/  demo/", "command line"),
-    ("interop/  torch/  sklearn/", "weights of others; modules; estimators"),
-    ("flow/   training/   tasks/", "gradients as data; trained models"),
+    ("interop/  torch/  sklearn/  cuda/  distributed/", "weights of others; modules; estimators; GPUs; workers"),
+    ("flow/  tangent/  training/  tasks/", "gradients as data; trained models"),
     ("bptt/", "through time, for any cell"),
     ("cells/", "one file per cell; the scans"),
     ("engine/", "how loops get fast; knows no cell"),
@@ -25,7 +25,7 @@ CALL = [
     ("forward.py  backward.py", "the loops over time", 4),
     ("step.py", "product with W, point function", 4),
     ("rnn.py  gru.py  lstm.py", "one unit: value and vjp", 4),
-    ("gemm.py  simd.py  compat/", "tiles, vectors, Numba's internals", 5),
+    ("gemm.py  simd.py  pool.py", "tiles, vectors, threads that share pieces", 5),
 ]
 BLUE, GREEN, INK = "#dbe7f5", "#dff0e0", "#203040"
 

@@ -87,7 +87,7 @@ class _Gloo(Workers):
         import torch.distributed as dist
         for group in self._opened:
             dist.destroy_process_group(group)
-        self._opened = ()
+        self._opened, self._group = (), None        # the last reference: its threads end now, not with the interpreter
 
     def _sum(self, vector: Array) -> Array:
         import torch

@@ -156,12 +156,10 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
             loss, grads = summed
             if not np.isfinite(norm := global_norm(grads)):
                 raise refuse_gradient(number, norm, why_not_finite(model, at.params, arguments))
-            if clip is not None and norm > clip:
-                grads = scaled_down(grads, norm, clip)
-            factor = {} if schedule is None else {"factor": check_factor(schedule(number), number)}
-            moved, opt_state = optimizer.update(at.params, grads, at.opt_state, **factor)
+            at = _applied(at, model, optimizer, grads if clip is None or norm <= clip else scaled_down(grads, norm, clip),
+                          None if schedule is None else check_factor(schedule(number), number))
             carried = tree_map(np.copy, last) if isinstance(batch, Window) else None     # a copy: `last` holds all of its tape
-            at = at._replace(params=model.project(moved), opt_state=opt_state, state=carried)
+            at = at._replace(state=carried)
             at.losses.append(loss)
             value = evaluation(at.params) if evaluation is not None and number % every == 0 else None
             if value is not None:
@@ -182,6 +180,13 @@ def fit(model: SequenceModel, params: ModelParams, batches: Iterable[Any], optim
         raise
     check_used(len(at.losses), "batches")
     return at
+
+
+def _applied(at: Fitted, model: SequenceModel, optimizer: Any, grads: Any, factor: float | None) -> Fitted:
+    """Parameters after one step of the optimiser."""
+    options = {} if factor is None else {"factor": factor}
+    moved, opt_state = optimizer.update(at.params, grads, at.opt_state, **options)
+    return at._replace(params=model.project(moved), opt_state=opt_state)
 
 
 def _facts(at: Fitted, optimizer: Any, **arguments: Any) -> dict[str, str]:
