@@ -68,7 +68,8 @@ def test_scans(name, H, dtype, direction, tmp_path):
     else:
         made, rest = backward_scan, [INTEGERS, INTEGERS, *[array] * 5, types.boolean, N, N]
     ptx = check(made(variant, shape), [*[array] * 5, flags, *rest], shape.threads, dtype, tmp_path)
-    assert ("ld.shared.v4.b32" if dtype == "float32" else "ld.shared.v2.b64") in re.sub(r"\.[fu](?=32|64)", ".b", ptx)
+    if shape.held:      # weights in registers: states come as vectors
+        assert ("ld.shared.v4.b32" if dtype == "float32" else "ld.shared.v2.b64") in re.sub(r"\.[fu](?=32|64)", ".b", ptx)
 
 
 @pytest.mark.parametrize("dtype", SIZES)
