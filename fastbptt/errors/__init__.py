@@ -43,7 +43,7 @@ from .tapes import (
     check_truncation,
     refuse_budget,
 )
-from .training import check_carried, check_output_params, check_pairs, check_targets, check_weights
+from .training import check_carried, check_output_direction, check_output_params, check_pairs, check_targets, check_weights
 from .values import (
     check_choice,
     check_confidence,
@@ -94,6 +94,7 @@ __all__ = [
     "check_not_batch_first",
     "check_number",
     "check_one_direction",
+    "check_output_direction",
     "check_output_params",
     "check_pairs",
     "check_params",
