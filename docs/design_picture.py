@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 ROOMS = [
     ("commands/  runs/  bench/  demo/", "command line"),
-    ("interop/  torch/  sklearn/  cuda/  distributed/", "weights of others; modules; estimators; GPUs; workers"),
-    ("flow/  tangent/  training/  tasks/", "gradients as data; trained models"),
+    ("interop/ torch/ sklearn/ cuda/ distributed/", "where users live: libraries, GPUs, clusters"),
+    ("flow/ tangent/ training/ tasks/", "gradients as data; trained models"),
     ("bptt/", "through time, for any cell"),
     ("cells/", "one file per cell; the scans"),
     ("engine/", "how loops get fast; knows no cell"),
@@ -32,7 +32,7 @@ BLUE, GREEN, INK = "#dbe7f5", "#dff0e0", "#203040"
 
 def box(axis, x, y, width, height, title, text, colour):
     axis.add_patch(plt.Rectangle((x, y), width, height, facecolor=colour, edgecolor=INK, linewidth=0.8))
-    axis.text(x + 0.15, y + height * 0.62, title, family="monospace", fontsize=9.5, color=INK, va="center")
+    axis.text(x + 0.15, y + height * 0.62, title, family="monospace", fontsize=min(9.5, 330 / len(title)), color=INK, va="center")
     axis.text(x + 0.15, y + height * 0.24, text, fontsize=8.5, color=INK, va="center")
 
 

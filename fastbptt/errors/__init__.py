@@ -74,7 +74,7 @@ from .tapes import (
     refuse_budget,
 )
 from .tasks import check_periods, check_rate
-from .training import check_carried, check_output_params, check_pairs, check_targets, check_weights
+from .training import check_carried, check_output_direction, check_output_params, check_pairs, check_targets, check_weights
 from .values import (
     check_choice,
     check_confidence,
@@ -154,6 +154,7 @@ __all__ = [
     "check_number",
     "check_on_device",
     "check_one_direction",
+    "check_output_direction",
     "check_output_params",
     "check_own_shard",
     "check_pairs",

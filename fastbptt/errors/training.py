@@ -11,16 +11,25 @@ from .arrays import as_array, check_array, shape_text
 from .cells import check_one_direction, check_params
 
 
-def check_output_params(model: Any, params: Any) -> Any:
+def check_output_params(model: Any, params: Any, name: str = "params") -> Any:
     """Parameters of this model, a cell's and a readout's of one dtype, in canonical form."""
     if not hasattr(params, "readout") or not hasattr(params, "cell"):
-        raise TypeError(f"params: expected ModelParams(cell, readout) as SequenceModel.init makes them, "
+        raise TypeError(f"{name}: expected ModelParams(cell, readout) as SequenceModel.init makes them, "
                         f"got {type(params).__name__}")
-    cell = check_params(model.cell, params.cell, "params.cell")
+    cell = check_params(model.cell, params.cell, f"{name}.cell")
     dtype, O, H = first_array(cell).dtype, model.output_size, model.cell.hidden_size  # noqa: E741
-    V = check_array("params.readout.V", params.readout.V, (O, H), dtype)
-    c = check_array("params.readout.c", params.readout.c, (O,), dtype)
+    V = check_array(f"{name}.readout.V", params.readout.V, (O, H), dtype)
+    c = check_array(f"{name}.readout.c", params.readout.c, (O,), dtype)
     return params._replace(cell=cell, readout=params.readout._replace(V=V, c=c))
+
+
+def check_output_direction(model: Any, params: Any, v: Any) -> Any:
+    """A direction like the parameters of this model, of their dtype."""
+    v = check_output_params(model, v, "v")
+    dtype, own = first_array(params.cell).dtype, first_array(v.cell).dtype
+    if own != dtype:
+        raise TypeError(f"v: expected {dtype} like the parameters, got {own}; convert its arrays with astype('{dtype}')")
+    return v
 
 
 def check_carried(model: Any) -> None:

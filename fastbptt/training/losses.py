@@ -30,6 +30,16 @@ def predictions(loss: str, z: Array) -> Array:
     return sigmoid(z) if loss == "sigmoid_cross_entropy" else np.asarray(np.exp(log_softmax(z)))
 
 
+def curvature_product(loss: str, z: Array, dz: Array) -> Array:
+    """The Hessian of the loss of every row of z (N, O), times dz; it does not depend on the targets."""
+    if loss == "squared_error":
+        return dz
+    y = predictions(loss, z)
+    if loss == "sigmoid_cross_entropy":
+        return np.asarray(y * (1 - y) * dz)
+    return np.asarray(y * (dz - (y * dz).sum(axis=-1, keepdims=True)))
+
+
 def point_losses(loss: str, z: Array, y: Array) -> tuple[Array, Array]:
     """Loss of every row of z (N, O) against y, (N, O) or ids (N,), and ∂loss/∂z = ŷ − y for all three."""
     if loss == "squared_error":

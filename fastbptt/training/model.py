@@ -11,7 +11,15 @@ from ..bptt.api import backward, forward
 from ..bptt.tape import Tape
 from ..bptt.truncation import Truncation
 from ..cells.init import glorot
-from ..errors import check_choice, check_output_params, check_size, check_targets, check_weights, check_weights_fit
+from ..errors import (
+    check_choice,
+    check_output_direction,
+    check_output_params,
+    check_size,
+    check_targets,
+    check_weights,
+    check_weights_fit,
+)
 from ..tree import first_array, tree_map
 from . import losses
 from .quiet import quiet
@@ -172,6 +180,58 @@ class SequenceModel:
         dh = np.zeros(h.shape, h.dtype)
         dh[t - start, b] = drows
         return float((terms * factor).sum(dtype=np.float64)), grads, dh
+
+    @quiet
+    def gauss_newton(self, params: ModelParams, x: Any, y: Any, v: ModelParams, lengths: Any = None, state: Any = None,
+                     weights: Any = None, reduction: str = "sum", *, seed: int | None = None) -> ModelParams:
+        """The Gauss–Newton matrix of L times a direction: Jᵀ H J v, J = ∂z/∂θ, H the Hessian of the loss in the logits z.
+
+        It is the Hessian of L without the curvature of the network, symmetric and positive semidefinite: one forward pass, one in
+        forward mode, one backward pass.
+
+        Parameters
+        ----------
+        params, x, y, lengths, state, weights, reduction, seed
+            As for `loss_and_grad`.
+        v : ModelParams
+            The direction, in the shapes of the parameters.
+
+        Returns
+        -------
+        ModelParams
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `loss_and_grad`, and if v has the wrong type, shape or dtype.
+
+        Examples
+        --------
+        >>> import numpy as np, fastbptt as fb
+        >>> model = fb.SequenceModel(fb.RNN(4, 8), output_size=4)
+        >>> params, v = model.init(seed=0), model.init(seed=1)
+        >>> ids = np.array([[0], [1], [1], [2], [3]])
+        >>> model.gauss_newton(params, ids[:-1], ids[1:], v).readout.V.shape
+        (4, 8)
+
+        References
+        ----------
+        N. N. Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent", Neural Computation
+        14(7), 2002.
+        """
+        from ..tangent.jvp import jvp  # loaded by who asks for it
+
+        params = check_output_params(self, params)
+        v = check_output_direction(self, params, v)
+        tape, counted = self._counted(params, x, y, lengths, state, weights, reduction, seed)
+        at = counted.t, counted.b
+        rows, drows = tape.h[at], jvp(self.cell, params.cell, tape, v.cell).h[at]
+        dz = readout_forward(params.readout, drows) - params.readout.c + readout_forward(v.readout, rows)
+        errors = losses.curvature_product(self.loss_name, readout_forward(params.readout, rows), dz) * counted.weight[:, None]
+        readout, dh = readout_backward(params.readout, rows, errors.astype(rows.dtype, copy=False))
+        sent = np.zeros(tape.h.shape, rows.dtype)
+        sent[at] = dh
+        return ModelParams(backward(self.cell, params.cell, tape, sent).params, readout)
 
     def loss(self, params: ModelParams, x: Any, y: Any, lengths: Any = None, state: Any = None, weights: Any = None,
              reduction: str = "sum") -> float:
