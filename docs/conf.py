@@ -45,7 +45,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"          # numpydoc's sections say them
 autodoc_default_options = {"exclude-members": ", ".join([       # what a room says to the next, and its users to nobody
     "candidate", "checked", "direction", "direction_type", "flatten", "gates", "groups", "layers", "masks", "memory_bias",
-    "options", "params_of", "parts", "per_layer", "scans", "tape_type"])}
+    "options", "params_of", "parts", "per_layer", "scan_sizes", "scans", "tape_type"])}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 if importlib.util.find_spec("torch") is None:       # the pages of fastbptt.torch come from its docstrings alone

@@ -22,10 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples"
 QUICK = {
     "agreement": "--distance 20 --seeds 1 --updates 600 --networks small lstm lstm-cut",
+    "flip_flop": "--updates 200",
     "influence_balancing": "--steps 1500",
+    "many_machines": "--updates 10 --hidden 32",
+    "neurogym_task": "--updates 20",
+    "seed_sweep": "--seeds 2 --updates 50",
     "torch_char_lstm": "--updates 12 --hidden 64 --batch 16",
 }
-NEEDS = {"torch_char_lstm": "torch"}        # shown but not run where this is not installed
+# Shown but not run where this is not installed.
+NEEDS = {"neurogym_task": "neurogym", "seed_sweep": "joblib", "torch_char_lstm": "torch"}
 LONGEST = 300       # seconds
 
 

@@ -31,7 +31,7 @@ def sharing_of(floats, pool):
     return (4 * limit_of(pool), pool) if pool != 0 and floats >= SHARED_FLOATS else (1, 0)
 
 
-@njit(allocates=True, once=True)
+@njit(allocates=True)
 def forward_panels(batch, params, dims, pool):
     """The weights for a forward scan."""
     panels = Panels(empty(input_floats(batch.x, params, dims), params.U.dtype),

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -97,7 +98,7 @@ class Together:
     def __init__(self, reduce: Any, params: Any):
         self._reduce = check_reduce(reduce)
         self._workers = reduce if isinstance(reduce, Workers) else None
-        self._size = sum(int(np.size(a)) for a in leaves(params)) + 2
+        self._size = sum(math.prod(np.shape(a)) for a in leaves(params)) + 2
         self._sum_is_next = self._workers is None
         self._connected = reduce is not None
         self.concluded = False
