@@ -48,6 +48,7 @@ autodoc_default_options = {"exclude-members": ", ".join([       # what a room sa
     "options", "params_of", "parts", "per_layer", "scan_sizes", "scans", "tape_type"])}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
+importlib.import_module("fastbptt.sklearn")         # before torch may be a stand-in, of which SciPy asks what it is
 if importlib.util.find_spec("torch") is None:       # the pages of fastbptt.torch come from its docstrings alone
     autodoc_mock_imports = ["torch"]
 

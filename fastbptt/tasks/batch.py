@@ -10,7 +10,10 @@ from ..errors import check_integer, check_size
 
 
 class TaskBatch(NamedTuple):
-    """Sequences of a task, as `fit` takes them; {**batch._asdict(), "reduction": "mean"} for the mean loss of counted steps."""
+    """Sequences of a task, as `fit` takes them.
+
+    For the mean loss of the counted steps, give it ``{**batch._asdict(), "reduction": "mean"}``.
+    """
 
     x: Array
     """Ids (T, B), or real (T, B, I)."""
