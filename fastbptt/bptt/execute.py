@@ -26,7 +26,7 @@ class Scan:
 
     def __init__(self, cell: Any, params: Any, initial: Any, reverse: bool = False):
         self.cell, self.initial, self.reverse = cell, initial, reverse
-        self.params = tuple(params if cell.mask is None else cell.apply_mask(params))
+        self.params = tuple(cell.apply_mask(params))
 
     @property
     def dtype(self) -> Any:
@@ -59,6 +59,12 @@ def scans_of(cell: Any, params: Any, initial: Any) -> list[Scan]:
         for scan in scans[1::2]:
             scan.reverse = True
     return scans
+
+
+def output_of(runs: list[Tape], lengths: Array) -> Array:
+    """h of a layer from the tapes of its scans, (T, B, H), with two directions (T, B, 2H)."""
+    h: Array = runs[0].arrays[0][1:]
+    return h if len(runs) == 1 else np.concatenate([h, reverse_sequences(runs[1].arrays[0][1:], lengths)], axis=2)
 
 
 class Execution:
@@ -128,10 +134,7 @@ class Execution:
 
     def output(self) -> Array:
         """h of the last layer that ran, (T, B, H), with two directions (T, B, 2H)."""
-        h: Array = self.runs[-self.directions].arrays[0][1:]
-        if self.directions == 1:
-            return h
-        return np.concatenate([h, reverse_sequences(self.runs[-1].arrays[0][1:], self.batch.lengths)], axis=2)
+        return output_of(self.runs[-self.directions:], self.batch.lengths)
 
     # ------------------------------------------------------------------ backward
 

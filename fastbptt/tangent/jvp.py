@@ -8,7 +8,7 @@ import numpy as np
 from ..arrays import NONE, Array
 from ..bptt.directions import reverse_sequences
 from ..bptt.dropout import dropped
-from ..bptt.execute import Scan, scans_of
+from ..bptt.execute import Scan, output_of, scans_of
 from ..bptt.tape import CheckpointTape, StackTape, Tape
 from ..cells.tangent import tangent_kernel
 from ..engine.threads import pool_for
@@ -114,14 +114,6 @@ def run_tangents(cell: Any, params: Any, tape: Tape, dparams: Any, dx: Array | N
             h = output_of(found[-ways:], lengths)
             dx = dropped(cell, h, tape.masks[k // ways])
     return found[0] if cell.layers[0] is cell else StackTape(cell, tape.batch, found, tape.masks, h)
-
-
-def output_of(scans: list[Tape], lengths: Array) -> Array:
-    """What a layer of one or two scans puts out."""
-    if len(scans) == 1:
-        h: Array = scans[0].arrays.h[1:]
-        return h
-    return np.concatenate([scans[0].arrays.h[1:], reverse_sequences(scans[1].arrays.h[1:], lengths)], axis=2)
 
 
 def scan_tangents(scan: Scan, tape: Tape, dparams: Any, dx: Array | None, dstate: Any) -> Tape:
